@@ -1,0 +1,1 @@
+//! The operator's HTTP endpoints: API, ping, metrics.

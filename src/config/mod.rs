@@ -1,0 +1,1 @@
+//! Plain configuration data and its parsing; imports nothing of ours.

@@ -1,0 +1,1 @@
+//! The configuration river: collect updates, merge, compile, swap, report.

@@ -1,0 +1,1 @@
+//! Drain trigger and named tasks.

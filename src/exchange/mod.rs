@@ -1,0 +1,1 @@
+//! One request and its response: leaf types the traffic rooms share.

@@ -1,0 +1,1 @@
+//! The HTTP/1 wire format, both sides: head parsing, framing, serialising.

@@ -1,0 +1,26 @@
+//! Portway: a reverse-proxy load balancer that speaks Traefik's configuration language.
+//!
+//! Traffic flows one way: [`entrypoint`] -> [`http1`] or h2 -> [`snapshot`] (route) -> [`middleware`] (plan) -> [`service`] -> [`upstream`].
+//! Configuration flows one way: [`provider`] -> [`control`] (merge) -> [`compile`] -> [`snapshot`] -> swap. The two meet only in the
+//! [`snapshot::Snapshot`], which is immutable and replaced whole. ARCHITECTURE.md is the map.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod cli;
+pub mod compile;
+pub mod config;
+pub mod control;
+pub mod drain;
+pub mod entrypoint;
+pub mod exchange;
+pub mod http1;
+pub mod middleware;
+pub mod observe;
+pub mod provider;
+pub mod proxy;
+pub mod rule;
+pub mod runtime;
+pub mod service;
+pub mod snapshot;
+pub mod tls;
+pub mod upstream;

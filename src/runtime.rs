@@ -1,0 +1,1 @@
+//! Worker threads (traffic) and the control thread.

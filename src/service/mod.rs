@@ -1,0 +1,1 @@
+//! Where to: services, servers, balancers, health.

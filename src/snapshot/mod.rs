@@ -1,0 +1,1 @@
+//! The immutable plan: everything compiled, swapped whole.

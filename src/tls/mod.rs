@@ -1,0 +1,1 @@
+//! Certificates, options, SNI selection.

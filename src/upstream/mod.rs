@@ -1,0 +1,1 @@
+//! Sockets out: dial, pools, probes.
