@@ -1,1 +1,121 @@
 //! One request and its response: leaf types the traffic rooms share.
+//!
+//! An [`Exchange`] is what a middleware sees of a request: its head, its body, and the connection it came by. It imports nothing of
+//! ours, so every room may use it.
+
+pub mod body;
+pub mod fault;
+pub mod forwarded;
+pub mod target;
+
+use std::{any::Any, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use bytestring::ByteString;
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+pub use body::Body;
+pub use fault::{Blame, Fault, FaultKind};
+pub use target::Target;
+
+/// A response on its way to the client.
+pub type Response = http::Response<Body>;
+
+/// One request, from the moment its head was read until its response has been sent.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The request head, edited in place by middlewares; what stands here when the plan has run is what the server gets.
+    pub request: RequestHead,
+    /// The request body; `Body::Empty` once it was handed on.
+    pub body: Body,
+    /// The connection the request came by.
+    pub connection: Rc<Connection>,
+    /// When the request head was complete.
+    pub started: Instant,
+    /// The authenticated user, for the access log.
+    pub user: Option<ByteString>,
+    /// Set when a middleware wants the peer's address not to be appended to `X-Forwarded-For`.
+    pub omit_forwarded_for: bool,
+    guards: Vec<Box<dyn Any>>,
+}
+
+impl Exchange {
+    /// A new exchange for a request that was just read.
+    pub fn new(request: RequestHead, body: Body, connection: Rc<Connection>) -> Self {
+        Self {
+            request,
+            body,
+            connection,
+            started: Instant::now(),
+            user: None,
+            omit_forwarded_for: false,
+            guards: Vec::new(),
+        }
+    }
+
+    /// Keeps `guard` alive until the response has been sent (or given up), then drops it.
+    pub fn hold(&mut self, guard: impl Any) {
+        self.guards.push(Box::new(guard));
+    }
+}
+
+/// The head of a request, in one form for every protocol.
+///
+/// `headers` holds neither `Host` (see `host`) nor hop-by-hop fields: those were taken off when the request came in.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    pub method: Method,
+    /// The version the client spoke.
+    pub version: Version,
+    /// The `Host` field or `:authority` as the client sent it, port included; empty if there was none.
+    pub host: ByteString,
+    /// Path (escaped, normalised) and query.
+    pub target: Target,
+    pub headers: HeaderMap,
+    /// The protocol of an upgrade request (`websocket`, ...), from `Upgrade` or an extended CONNECT.
+    pub upgrade: Option<HeaderValue>,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub accepts_trailers: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// What is known of a client connection; one per connection, shared by its exchanges.
+#[derive(Debug)]
+pub struct Connection {
+    /// Name of the entry point.
+    pub entry_point: Arc<str>,
+    /// The client: the TCP peer, or what a trusted PROXY header said.
+    pub peer: SocketAddr,
+    /// The address the client connected to.
+    pub local: SocketAddr,
+    /// The peer's IP without zone, ready to be sent in a header.
+    pub peer_ip: HeaderValue,
+    /// Whether the peer may send `X-Forwarded-*` (entry point `forwardedHeaders`).
+    pub trusted: bool,
+    /// The TLS session, if the connection is encrypted.
+    pub tls: Option<TlsSession>,
+}
+
+/// What the TLS handshake settled.
+#[derive(Debug)]
+pub struct TlsSession {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// IANA name of the cipher suite.
+    pub cipher: &'static str,
+    /// Server name sent by the client, lower-case.
+    pub sni: Option<ByteString>,
+    /// Name of the TLS options the handshake used.
+    pub options: Arc<str>,
+    /// DER of the client's certificates, leaf first.
+    pub client_certificates: Vec<Vec<u8>>,
+    /// Whether HTTP/2 was negotiated.
+    pub h2: bool,
+}
+
+impl Connection {
+    /// Whether the client's connection to us is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
