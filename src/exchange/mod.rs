@@ -6,6 +6,7 @@
 pub mod body;
 pub mod fault;
 pub mod forwarded;
+pub mod path;
 pub mod target;
 
 use std::{any::Any, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
