@@ -1,1 +1,289 @@
 //! Where to: services, servers, balancers, health.
+//!
+//! A [`Service`] belongs to a snapshot; its [`Server`]s outlive it, found again by [`Service::build`] in the previous service of the
+//! same name.
+
+mod balancer;
+mod budget;
+mod health;
+mod server;
+mod sticky;
+mod transport;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue};
+
+use self::{
+    balancer::Balancer,
+    server::ServerParts,
+    sticky::{Named, Sticky, StickyName},
+};
+pub use self::{
+    balancer::Strategy,
+    budget::{BudgetSettings, RetryBudget},
+    health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness, Thresholds},
+    server::{InFlight, Outcome, Scheme, Server, ServerId, ServerUrl, ServerUrlError, Slots},
+    sticky::StickySettings,
+    transport::Transport,
+};
+
+/// A balanced set of servers.
+#[derive(Debug)]
+pub struct Service {
+    /// Qualified name, `app@docker`.
+    pub name: Arc<str>,
+    /// Every server, in configured order; a URL listed twice is here twice (as the same server).
+    pub servers: Box<[Arc<Server>]>,
+    /// Whether the client's `Host` is sent on; else the server's own.
+    pub pass_host_header: bool,
+    pub transport: Arc<Transport>,
+    /// `None`: every write of the server is sent on at once.
+    pub flush_interval: Option<Duration>,
+    pub budget: Arc<RetryBudget>,
+    balancer: Balancer,
+    sticky: Option<Sticky>,
+}
+
+/// What a service is built from: plain values, with everything resolved.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    pub name: Arc<str>,
+    pub servers: Vec<ServerSettings>,
+    pub strategy: Strategy,
+    pub sticky: Option<StickySettings>,
+    pub pass_host_header: bool,
+    pub transport: Arc<Transport>,
+    pub passive: Option<PassiveSettings>,
+    pub flush_interval: Option<Duration>,
+    pub budget: BudgetSettings,
+}
+
+/// One `servers[]` entry.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    pub url: ServerUrl,
+    pub weight: i64,
+    pub preserve_path: bool,
+    /// What the URL's host name resolves to; not looked at if the host is an IP address.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a pick depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct PickKey<'a> {
+    /// The TCP peer (or what a trusted PROXY header said).
+    pub client_ip: IpAddr,
+    /// The request's header, looked at for cookies only.
+    pub headers: &'a HeaderMap,
+    /// Servers this request has tried already.
+    pub exclude: &'a [ServerId],
+}
+
+/// The server picked.
+#[derive(Debug)]
+pub struct Pick<'a> {
+    pub server: &'a Arc<Server>,
+    /// To be appended to the response as `Set-Cookie`.
+    pub set_cookie: Option<HeaderValue>,
+}
+
+impl Service {
+    /// Builds a service, using again what `previous` (the service of the same name in the last snapshot) has: servers with their
+    /// health, connections and counters, the place in the round, the retry budget.
+    pub fn build(
+        settings: ServiceSettings,
+        previous: Option<&Self>,
+        slots: &Slots,
+        now: Instant,
+    ) -> Self {
+        let mut members = Vec::with_capacity(settings.servers.len());
+        for server in &settings.servers {
+            expand(server, &settings, &mut members);
+        }
+        let mut servers: Vec<Arc<Server>> = Vec::with_capacity(members.len());
+        for member in &members {
+            let server = find_or_make(&servers, &member.parts, previous, slots, now);
+            if settings.strategy == Strategy::LeastTime {
+                server.measure_times();
+            }
+            servers.push(server);
+        }
+        let weights: Vec<i64> = members.iter().map(|member| member.weight).collect();
+        let names: Vec<Arc<str>> = members
+            .iter()
+            .map(|member| Arc::clone(&member.name.own))
+            .collect();
+        let cursor = previous.map(|service| Arc::clone(service.balancer.cursor()));
+        let sticky = settings
+            .sticky
+            .as_ref()
+            // The client's address decides alone.
+            .filter(|_| settings.strategy != Strategy::Rendezvous)
+            .map(|sticky| {
+                let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
+                Sticky::new(sticky, &settings.name, &names)
+            });
+        Self {
+            balancer: Balancer::new(
+                settings.strategy,
+                &weights,
+                &names,
+                cursor.unwrap_or_default(),
+            ),
+            sticky,
+            servers: servers.into(),
+            pass_host_header: settings.pass_host_header,
+            transport: settings.transport,
+            flush_interval: settings.flush_interval,
+            budget: previous
+                .map(|service| &service.budget)
+                .filter(|budget| budget.settings() == settings.budget)
+                .map_or_else(
+                    || Arc::new(RetryBudget::new(settings.budget, now)),
+                    Arc::clone,
+                ),
+            name: settings.name,
+        }
+    }
+
+    /// Picks a server; `None` if all are down or tried already (503).
+    pub fn pick(&self, key: &PickKey<'_>) -> Option<Pick<'_>> {
+        if let Some(pick) = self.sticky_pick(key) {
+            return Some(pick);
+        }
+        // Servers not known to be well get traffic only when there is nobody else.
+        let index = self
+            .balanced_pick(key, Readiness::Ready)
+            .or_else(|| self.balanced_pick(key, Readiness::Waiting))?;
+        Some(Pick {
+            server: &self.servers[index],
+            set_cookie: self.sticky.as_ref().and_then(|sticky| sticky.cookie(index)),
+        })
+    }
+
+    /// Whether any server takes traffic.
+    pub fn up(&self) -> bool {
+        (0..self.servers.len()).any(|index| {
+            self.balancer.counts(index) && self.servers[index].readiness() != Readiness::Down
+        })
+    }
+
+    fn balanced_pick(&self, key: &PickKey<'_>, wanted: Readiness) -> Option<usize> {
+        self.balancer.pick(&self.servers, key.client_ip, |server| {
+            !key.exclude.contains(&server.id) && server.readiness() == wanted
+        })
+    }
+
+    fn sticky_pick(&self, key: &PickKey<'_>) -> Option<Pick<'_>> {
+        let sticky = self.sticky.as_ref()?;
+        let named = sticky.find(key.headers)?;
+        let open = |index: usize| {
+            let server = &self.servers[index];
+            self.balancer.counts(index)
+                && !key.exclude.contains(&server.id)
+                // A server not probed yet is not new to a client that holds its cookie.
+                && server.readiness() != Readiness::Down
+        };
+        let (index, renew) = match named {
+            Named::Server(index) => (*index, false),
+            Named::Legacy(index) => (*index, true),
+            Named::AnyOf(group) => {
+                let start = fastrand::usize(..group.len().max(1));
+                let turn = |step: usize| group[(start + step) % group.len()];
+                ((0..group.len()).map(turn).find(|index| open(*index))?, true)
+            }
+        };
+        open(index).then(|| Pick {
+            server: &self.servers[index],
+            set_cookie: if renew { sticky.cookie(index) } else { None },
+        })
+    }
+}
+
+/// A server to be, with its place in the balancer.
+struct Member {
+    parts: ServerParts,
+    weight: i64,
+    name: StickyName,
+}
+
+/// A host name with several addresses becomes several servers.
+fn expand(server: &ServerSettings, settings: &ServiceSettings, members: &mut Vec<Member>) {
+    let (addresses, alternate) = match server.url.ip() {
+        Some(ip) => (vec![ip], None),
+        None => one_family(&server.addresses),
+    };
+    let socket = |ip: IpAddr| SocketAddr::new(ip, server.url.port);
+    let mut add = |address: Option<IpAddr>, name: StickyName| {
+        members.push(Member {
+            parts: ServerParts {
+                url: server.url.clone(),
+                address: address.map(socket),
+                alternate: alternate.map(socket),
+                preserve_path: server.preserve_path,
+                transport: Arc::clone(&settings.transport),
+                passive: settings.passive,
+            },
+            weight: server.weight,
+            name,
+        });
+    };
+    let text = &server.url.text;
+    if addresses.len() < 2 {
+        let name = StickyName {
+            own: Arc::clone(text),
+            shared: None,
+        };
+        add(addresses.first().copied(), name);
+        return;
+    }
+    for ip in addresses {
+        let name = StickyName {
+            own: server.url.with_ip(ip).into(),
+            shared: Some(Arc::clone(text)),
+        };
+        add(Some(ip), name);
+    }
+}
+
+/// The addresses of one family, because a machine with both would count twice: IPv4 if there is any. A single machine's address of the
+/// other family is kept to fall back on: what is called `localhost` often listens on one of the two only.
+fn one_family(addresses: &[IpAddr]) -> (Vec<IpAddr>, Option<IpAddr>) {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = sorted.into_iter().partition(IpAddr::is_ipv4);
+    match (four.len(), six.len()) {
+        (0, _) => (six, None),
+        (1, 1) => (four, six.first().copied()),
+        _ => (four, None),
+    }
+}
+
+/// The server for `parts`: one made a moment ago (the same URL twice), one of the previous snapshot, or a new one.
+fn find_or_make(
+    made: &[Arc<Server>],
+    parts: &ServerParts,
+    previous: Option<&Service>,
+    slots: &Slots,
+    now: Instant,
+) -> Arc<Server> {
+    let before = previous.map_or(&[][..], |service| &service.servers);
+    if let Some(server) = made
+        .iter()
+        .chain(before)
+        .find(|server| server.serves(parts))
+    {
+        return Arc::clone(server);
+    }
+    let health = match before.iter().find(|server| server.is_same_server(parts)) {
+        Some(server) => server.health.successor(parts.passive),
+        None => Health::new(now, parts.passive),
+    };
+    Arc::new(Server::new(parts.clone(), health, slots))
+}
