@@ -1,0 +1,129 @@
+//! `providers`: where routing configuration comes from.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Opaque, Span};
+use crate::config::shape::unset;
+
+/// `providers`. Those held as [`Opaque`] are known and not acted on yet.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Providers {
+    /// `providersThrottleDuration`: least time between two updates of one provider, 0 for none. Default 2s.
+    pub providers_throttle_duration: Span,
+    /// `precedence`: provider names; the first wins among routers of equal priority. Empty means the fixed default order.
+    #[serde(skip_serializing_if = "unset")]
+    pub precedence: Vec<String>,
+    /// `file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileProvider>,
+    /// `docker`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker: Option<Opaque>,
+    /// `swarm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<Opaque>,
+    /// `kubernetesIngress`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes_ingress: Option<Opaque>,
+    /// `kubernetesIngressNGINX`.
+    #[serde(
+        rename = "kubernetesIngressNGINX",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub kubernetes_ingress_nginx: Option<Opaque>,
+    /// `kubernetesCRD`.
+    #[serde(rename = "kubernetesCRD", skip_serializing_if = "Option::is_none")]
+    pub kubernetes_crd: Option<Opaque>,
+    /// `kubernetesGateway`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes_gateway: Option<Opaque>,
+    /// `knative`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knative: Option<Opaque>,
+    /// `rest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Opaque>,
+    /// `consulCatalog`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consul_catalog: Option<Opaque>,
+    /// `nomad`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nomad: Option<Opaque>,
+    /// `ecs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecs: Option<Opaque>,
+    /// `consul`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consul: Option<Opaque>,
+    /// `etcd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<Opaque>,
+    /// `zooKeeper`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zoo_keeper: Option<Opaque>,
+    /// `redis`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Opaque>,
+    /// `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Opaque>,
+    /// `plugin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Opaque>,
+}
+
+impl Default for Providers {
+    fn default() -> Self {
+        Self {
+            providers_throttle_duration: Span::from_secs(2),
+            precedence: Vec::new(),
+            file: None,
+            docker: None,
+            swarm: None,
+            kubernetes_ingress: None,
+            kubernetes_ingress_nginx: None,
+            kubernetes_crd: None,
+            kubernetes_gateway: None,
+            knative: None,
+            rest: None,
+            consul_catalog: None,
+            nomad: None,
+            ecs: None,
+            consul: None,
+            etcd: None,
+            zoo_keeper: None,
+            redis: None,
+            http: None,
+            plugin: None,
+        }
+    }
+}
+
+/// `providers.file`: routing configuration from files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FileProvider {
+    /// `directory`: every `.yml`, `.yaml` and `.toml` below it is read; wins over `filename`.
+    #[serde(skip_serializing_if = "unset")]
+    pub directory: String,
+    /// `filename`: one file.
+    #[serde(skip_serializing_if = "unset")]
+    pub filename: String,
+    /// `watch`: reload when files change. Default true.
+    pub watch: bool,
+    /// `debugLogGeneratedTemplate`: log each file after its template ran. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub debug_log_generated_template: bool,
+}
+
+impl Default for FileProvider {
+    fn default() -> Self {
+        Self {
+            directory: String::new(),
+            filename: String::new(),
+            watch: true,
+            debug_log_generated_template: false,
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! `http.services.NAME` and `http.serversTransports.NAME`.
+
+use std::collections::BTreeMap;
+
+use serde::de;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Certificate, Opaque, TlsVersion};
+use crate::config::shape::{presence, unset};
+use crate::config::units::{FileOrContent, Span};
+
+/// `http.services.NAME`: exactly one kind, and what runs before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// What it is.
+    pub kind: ServiceKind,
+    /// `middlewares`: run just before the balancer.
+    pub middlewares: Vec<String>,
+}
+
+/// The kinds of service.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServiceKind {
+    /// `loadBalancer`: shares requests among servers.
+    LoadBalancer(LoadBalancer),
+    /// A kind that is known and not acted on yet.
+    Unsupported {
+        /// `weighted`, `mirroring`, `failover` or `highestRandomWeight`.
+        kind: &'static str,
+        /// Its options as written.
+        config: Opaque,
+    },
+}
+
+impl ServiceKind {
+    /// Its name in the configuration language.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LoadBalancer(_) => "loadBalancer",
+            Self::Unsupported { kind, .. } => kind,
+        }
+    }
+}
+
+impl From<LoadBalancer> for Service {
+    fn from(balancer: LoadBalancer) -> Self {
+        Self {
+            kind: ServiceKind::LoadBalancer(balancer),
+            middlewares: Vec::new(),
+        }
+    }
+}
+
+impl Serialize for Service {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match &self.kind {
+            ServiceKind::LoadBalancer(balancer) => map.serialize_entry("loadBalancer", balancer)?,
+            ServiceKind::Unsupported { kind, config } => map.serialize_entry(kind, config)?,
+        }
+        if !self.middlewares.is_empty() {
+            map.serialize_entry("middlewares", &self.middlewares)?;
+        }
+        map.end()
+    }
+}
+
+/// As written: nothing forbids several kinds yet.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct WrittenService {
+    #[serde(deserialize_with = "presence")]
+    load_balancer: Option<LoadBalancer>,
+    weighted: Option<Opaque>,
+    mirroring: Option<Opaque>,
+    failover: Option<Opaque>,
+    highest_random_weight: Option<Opaque>,
+    middlewares: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Service {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(WrittenService::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl TryFrom<WrittenService> for Service {
+    type Error = String;
+
+    fn try_from(written: WrittenService) -> Result<Self, String> {
+        let unsupported = [
+            ("weighted", written.weighted),
+            ("mirroring", written.mirroring),
+            ("failover", written.failover),
+            ("highestRandomWeight", written.highest_random_weight),
+        ];
+        let balancer = written.load_balancer.map(ServiceKind::LoadBalancer);
+        let others = unsupported.into_iter().filter_map(|(kind, config)| {
+            Some(ServiceKind::Unsupported {
+                kind,
+                config: config?,
+            })
+        });
+        let mut kinds: Vec<_> = balancer.into_iter().chain(others).collect();
+        match (kinds.pop(), kinds.as_slice()) {
+            (Some(kind), []) => Ok(Self {
+                kind,
+                middlewares: written.middlewares,
+            }),
+            (Some(kind), [first, ..]) => Err(format!(
+                "a service has exactly one kind, found `{}` and `{}`",
+                first.name(),
+                kind.name()
+            )),
+            (None, _) => Err("a service needs a kind, usually `loadBalancer`".to_owned()),
+        }
+    }
+}
+
+/// `http.services.NAME.loadBalancer`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadBalancer {
+    /// `sticky`: keep a client on its server.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// `servers`.
+    #[serde(skip_serializing_if = "unset")]
+    pub servers: Vec<Server>,
+    /// `strategy`. Default `wrr`.
+    pub strategy: Strategy,
+    /// `healthCheck`: ask the servers.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// `passiveHealthCheck`: watch the traffic.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub passive_health_check: Option<PassiveHealthCheck>,
+    /// `passHostHeader`: send the client's Host on instead of the server's. Default true.
+    pub pass_host_header: bool,
+    /// `responseForwarding`.
+    pub response_forwarding: ResponseForwarding,
+    /// `serversTransport`: name. Default: the install configuration's.
+    #[serde(skip_serializing_if = "unset")]
+    pub servers_transport: String,
+}
+
+impl Default for LoadBalancer {
+    fn default() -> Self {
+        Self {
+            sticky: None,
+            servers: Vec::new(),
+            strategy: Strategy::Wrr,
+            health_check: None,
+            passive_health_check: None,
+            pass_host_header: true,
+            response_forwarding: ResponseForwarding::default(),
+            servers_transport: String::new(),
+        }
+    }
+}
+
+/// `….loadBalancer.servers[N]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Server {
+    /// `url`: scheme `http`, `https` or `h2c`, host and port; the path counts only with `preservePath`.
+    pub url: String,
+    /// `weight`: share of the requests; 0 or less keeps the server out. Default 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub weight: i64,
+    /// `preservePath`: put the URL's path before the request's. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub preserve_path: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            weight: 1,
+            preserve_path: false,
+        }
+    }
+}
+
+/// `….loadBalancer.strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Weighted round robin.
+    #[default]
+    Wrr,
+    /// The less busy of two at random.
+    P2c,
+    /// Highest random weight by client address.
+    Hrw,
+    /// Least of time to first byte and requests in flight.
+    LeastTime,
+}
+
+/// `….loadBalancer.sticky`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Sticky {
+    /// `cookie`: absent means not sticky.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<Cookie>,
+}
+
+/// `….loadBalancer.sticky.cookie`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Cookie {
+    /// `name`. Default: computed from the service's name.
+    #[serde(skip_serializing_if = "unset")]
+    pub name: String,
+    /// `secure`. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub secure: bool,
+    /// `httpOnly`. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub http_only: bool,
+    /// `sameSite`. Default: attribute left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_site: Option<SameSite>,
+    /// `maxAge` in seconds: 0 for a session cookie, negative for one that expires at once.
+    #[serde(skip_serializing_if = "unset")]
+    pub max_age: i64,
+    /// `path`. Default `/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `domain`. Default: attribute left out.
+    #[serde(skip_serializing_if = "unset")]
+    pub domain: String,
+}
+
+/// `….sticky.cookie.sameSite`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameSite {
+    /// Sent across sites.
+    None,
+    /// Sent on top-level navigation.
+    Lax,
+    /// Sent on the same site only.
+    Strict,
+}
+
+/// `….loadBalancer.responseForwarding`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ResponseForwarding {
+    /// `flushInterval`: longest time an answer's bytes may wait; negative for none. Default 100ms.
+    pub flush_interval: Span,
+}
+
+impl Default for ResponseForwarding {
+    fn default() -> Self {
+        Self {
+            flush_interval: Span::from_millis(100),
+        }
+    }
+}
+
+/// `….loadBalancer.healthCheck`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HealthCheck {
+    /// `scheme` of the probe. Default: the server's.
+    #[serde(skip_serializing_if = "unset")]
+    pub scheme: String,
+    /// `mode`. Default `http`.
+    pub mode: HealthCheckMode,
+    /// `path` of the probe, may carry a query.
+    #[serde(skip_serializing_if = "unset")]
+    pub path: String,
+    /// `method` of the probe. Default `GET`.
+    #[serde(skip_serializing_if = "unset")]
+    pub method: String,
+    /// `status` that means healthy; 0 for any from 200 to 399. Default 0.
+    #[serde(skip_serializing_if = "unset")]
+    pub status: u16,
+    /// `port` of the probe. Default: the server's.
+    #[serde(skip_serializing_if = "unset")]
+    pub port: u16,
+    /// `interval` between probes of a healthy server. Default 30s.
+    pub interval: Span,
+    /// `unhealthyInterval` between probes of an unhealthy server. Default: as `interval`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unhealthy_interval: Option<Span>,
+    /// `timeout` of a probe. Default 5s.
+    pub timeout: Span,
+    /// `hostname`: Host of the probe. Default: the server's.
+    #[serde(skip_serializing_if = "unset")]
+    pub hostname: String,
+    /// `followRedirects`. Default true.
+    pub follow_redirects: bool,
+    /// `headers` of the probe.
+    #[serde(skip_serializing_if = "unset")]
+    pub headers: BTreeMap<String, String>,
+    /// `rise` (Portway): successes in a row until a server is healthy. Default 1.
+    #[serde(skip_serializing_if = "is_one_u32")]
+    pub rise: u32,
+    /// `fall` (Portway): failures in a row until a server is unhealthy. Default 1.
+    #[serde(skip_serializing_if = "is_one_u32")]
+    pub fall: u32,
+    /// `jitter` (Portway): percent by which each interval varies, so that probes do not march in step. Default 10.
+    #[serde(skip_serializing_if = "is_default_jitter")]
+    pub jitter: u8,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            scheme: String::new(),
+            mode: HealthCheckMode::Http,
+            path: String::new(),
+            method: String::new(),
+            status: 0,
+            port: 0,
+            interval: Span::from_secs(30),
+            unhealthy_interval: None,
+            timeout: Span::from_secs(5),
+            hostname: String::new(),
+            follow_redirects: true,
+            headers: BTreeMap::new(),
+            rise: 1,
+            fall: 1,
+            jitter: DEFAULT_JITTER,
+        }
+    }
+}
+
+/// `….healthCheck.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthCheckMode {
+    /// One HTTP request.
+    #[default]
+    Http,
+    /// `grpc.health.v1.Health/Check`.
+    Grpc,
+}
+
+/// `….loadBalancer.passiveHealthCheck`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PassiveHealthCheck {
+    /// `failureWindow`: how long failures count and how long the server then rests. Default 10s.
+    pub failure_window: Span,
+    /// `maxFailedAttempts` in the window. Default 1.
+    pub max_failed_attempts: u32,
+}
+
+impl Default for PassiveHealthCheck {
+    fn default() -> Self {
+        Self {
+            failure_window: Span::from_secs(10),
+            max_failed_attempts: 1,
+        }
+    }
+}
+
+/// `http.serversTransports.NAME`: how servers are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServersTransport {
+    /// `serverName` for SNI and verification. Default: the server's host.
+    #[serde(skip_serializing_if = "unset")]
+    pub server_name: String,
+    /// `insecureSkipVerify`: accept any certificate. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub insecure_skip_verify: bool,
+    /// `rootCAs`: replaces the system's roots when set.
+    #[serde(rename = "rootCAs", skip_serializing_if = "unset")]
+    pub root_cas: Vec<FileOrContent>,
+    /// `certificates` shown to servers.
+    #[serde(skip_serializing_if = "unset")]
+    pub certificates: Vec<Certificate>,
+    /// `cipherSuites` by their IANA names.
+    #[serde(skip_serializing_if = "unset")]
+    pub cipher_suites: Vec<String>,
+    /// `minVersion`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+    /// `maxVersion`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<TlsVersion>,
+    /// `maxIdleConnsPerHost`: idle connections kept per server: 0 for Traefik's 2, negative for none. Default 0.
+    #[serde(skip_serializing_if = "unset")]
+    pub max_idle_conns_per_host: i64,
+    /// `forwardingTimeouts`.
+    pub forwarding_timeouts: ForwardingTimeouts,
+    /// `disableHTTP2`: HTTP/1.1 only. Default false.
+    #[serde(rename = "disableHTTP2", skip_serializing_if = "unset")]
+    pub disable_http2: bool,
+    /// `peerCertURI`: the server's certificate must hold this URI; replaces the check of its name.
+    #[serde(rename = "peerCertURI", skip_serializing_if = "unset")]
+    pub peer_cert_uri: String,
+    /// `spiffe`: not acted on yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<Opaque>,
+}
+
+/// `http.serversTransports.NAME.forwardingTimeouts`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ForwardingTimeouts {
+    /// `dialTimeout`: time to connect, 0 for no limit. Default 30s.
+    pub dial_timeout: Span,
+    /// `responseHeaderTimeout`: time from the request's end to the answer's head, 0 for no limit. Default 0.
+    #[serde(skip_serializing_if = "unset")]
+    pub response_header_timeout: Span,
+    /// `idleConnTimeout`: how long an idle connection is kept, 0 for ever. Default 90s.
+    pub idle_conn_timeout: Span,
+    /// `readIdleTimeout`: silence after which an HTTP/2 connection is pinged, 0 for never. Default 0.
+    #[serde(skip_serializing_if = "unset")]
+    pub read_idle_timeout: Span,
+    /// `pingTimeout`: time for the answer to that ping. Default 15s.
+    pub ping_timeout: Span,
+}
+
+impl Default for ForwardingTimeouts {
+    fn default() -> Self {
+        Self {
+            dial_timeout: Span::from_secs(30),
+            response_header_timeout: Span::ZERO,
+            idle_conn_timeout: Span::from_secs(90),
+            read_idle_timeout: Span::ZERO,
+            ping_timeout: Span::from_secs(15),
+        }
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
+fn is_one(value: &i64) -> bool {
+    *value == 1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
+fn is_one_u32(value: &u32) -> bool {
+    *value == 1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
+fn is_default_jitter(value: &u8) -> bool {
+    *value == DEFAULT_JITTER
+}
+
+const DEFAULT_JITTER: u8 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_has_exactly_one_kind() {
+        let read = |json: &str| serde_json::from_str::<Service>(json).map_err(|e| e.to_string());
+        assert!(read("{}").unwrap_err().contains("needs a kind"));
+        let two = read(r#"{"weighted": {}, "mirroring": {}}"#).unwrap_err();
+        assert!(two.contains("`weighted` and `mirroring`"), "{two}");
+        let weighted = read(r#"{"weighted": {"services": []}, "middlewares": ["a"]}"#).unwrap();
+        assert_eq!(
+            serde_json::to_string(&weighted).unwrap(),
+            r#"{"weighted":{"services":[]},"middlewares":["a"]}"#
+        );
+    }
+
+    #[test]
+    fn a_load_balancer_prints_as_in_traefiks_api() {
+        let service = Service::from(LoadBalancer {
+            servers: vec![Server {
+                url: "http://a".to_owned(),
+                ..Server::default()
+            }],
+            ..LoadBalancer::default()
+        });
+        assert_eq!(
+            serde_json::to_string(&service).unwrap(),
+            r#"{"loadBalancer":{"servers":[{"url":"http://a"}],"strategy":"wrr","passHostHeader":true,"responseForwarding":{"flushInterval":"100ms"}}}"#
+        );
+    }
+}
