@@ -24,3 +24,4 @@ pub mod service;
 pub mod snapshot;
 pub mod tls;
 pub mod upstream;
+pub mod wire;

@@ -1,1 +1,102 @@
-//! Sockets out: dial, pools, probes.
+//! Sockets out: dial, pools, one exchange with a server, health probes.
+//!
+//! Every worker has an [`Upstream`] of its own, so that a request takes a connection without a lock or a wake-up of another thread.
+
+pub mod connect;
+pub mod http1;
+pub mod http2;
+pub mod pool;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+pub use pool::Upstream;
+
+use crate::{
+    exchange::{Body, Fault, RequestHead, Response},
+    http1::write::{self, BodyFrame},
+    wire::Stream,
+};
+use std::time::Duration;
+
+/// A request as it goes to a server: the head, and what changes from server to server beside it.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub head: &'a RequestHead,
+    /// The `Host` to send.
+    pub host: &'a [u8],
+    /// Path and query to send.
+    pub target: &'a str,
+    /// Value of `X-Forwarded-For`, if it is to be sent.
+    pub forwarded_for: Option<&'a HeaderValue>,
+    /// Where interim responses go.
+    pub interim: Option<&'a dyn Interim>,
+    /// Time for the head of the answer.
+    pub response_timeout: Option<Duration>,
+}
+
+/// Takes 1xx responses while a request is under way.
+pub trait Interim {
+    fn send(&self, status: StatusCode, headers: &HeaderMap);
+}
+
+impl Outgoing<'_> {
+    /// What is said about a body that is not there: methods that usually have one say its length is zero.
+    fn empty_frame(&self) -> BodyFrame {
+        let usual = matches!(self.head.method, Method::POST | Method::PUT | Method::PATCH);
+        if usual || self.head.headers.contains_key(header::CONTENT_LENGTH) {
+            BodyFrame::Length(0)
+        } else {
+            BodyFrame::Unsaid
+        }
+    }
+
+    fn write_extra(&self, out: &mut Vec<u8>) {
+        if let Some(value) = self.forwarded_for {
+            write::field(out, &X_FORWARDED_FOR, value.as_bytes());
+        }
+    }
+}
+
+/// The field that names the clients a request came through.
+pub static X_FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
+
+/// What a server answered.
+#[derive(Debug)]
+pub enum Answer {
+    Response(Response),
+    /// 101: the connection now speaks another protocol.
+    Switched(Response, Tunnel),
+}
+
+/// A connection that was switched to another protocol.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub stream: Stream,
+    /// Bytes that came right behind the head.
+    pub early: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Failure {
+    pub fault: Fault,
+    /// The request's body, if nothing of it was read yet.
+    pub body: Option<Body>,
+    /// Whether any byte of an answer came.
+    pub answered: bool,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
+}
+
+impl Failure {
+    /// Nothing was sent; the body is as it was.
+    pub fn before_sending(fault: Fault, body: Body) -> Self {
+        Self {
+            fault,
+            body: Some(body),
+            answered: false,
+            reused: false,
+        }
+    }
+}

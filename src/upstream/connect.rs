@@ -1,0 +1,87 @@
+//! Dials servers.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    exchange::{Fault, FaultKind},
+    service::Server,
+    wire::Stream,
+};
+
+/// The TLS handshake with a server must be done in this time (as Go's transport asks).
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection for HTTP/1.1: plain, or TLS without HTTP/2.
+pub async fn dial_h1(server: &Server) -> Result<Stream, Fault> {
+    let tcp = dial(server).await?;
+    match server.transport.tls_h1(server.scheme) {
+        None => Ok(Stream::Tcp(tcp)),
+        Some(config) => encrypt(server, tcp, config).await.map(|(stream, _)| stream),
+    }
+}
+
+/// A plain connection for HTTP/2 by prior knowledge.
+pub async fn dial_h2c(server: &Server) -> Result<Stream, Fault> {
+    dial(server).await.map(Stream::Tcp)
+}
+
+/// A TLS connection that offers both; true if the server chose HTTP/2.
+pub async fn dial_negotiated(server: &Server) -> Result<(Stream, bool), Fault> {
+    let tcp = dial(server).await?;
+    encrypt(server, tcp, server.transport.tls_h2()).await
+}
+
+async fn dial(server: &Server) -> Result<TcpStream, Fault> {
+    let refused = Fault::server(FaultKind::Connect);
+    let address = server.address.ok_or(refused)?;
+    let timeout = server.transport.dial_timeout;
+    match (connect(address, timeout).await, server.alternate) {
+        (Err(_), Some(alternate)) => connect(alternate, timeout).await,
+        (outcome, _) => outcome,
+    }
+}
+
+async fn connect(address: SocketAddr, timeout: Option<Duration>) -> Result<TcpStream, Fault> {
+    let connecting = TcpStream::connect(address);
+    let connected = match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, connecting)
+            .await
+            .unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+        None => connecting.await,
+    };
+    match connected {
+        Ok(tcp) => {
+            // Heads and bodies are written whole, so waiting for more data would only delay them. A socket that refuses the
+            // option is dead already, and the next write says so.
+            drop(tcp.set_nodelay(true));
+            Ok(tcp)
+        }
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(Fault::server(FaultKind::ConnectTimeout))
+        }
+        Err(_) => Err(Fault::server(FaultKind::Connect)),
+    }
+}
+
+async fn encrypt(
+    server: &Server,
+    tcp: TcpStream,
+    config: std::sync::Arc<rustls::ClientConfig>,
+) -> Result<(Stream, bool), Fault> {
+    let name = server.tls_name().ok_or(Fault::server(FaultKind::Tls))?;
+    let handshake = TlsConnector::from(config).connect(name, tcp);
+    match tokio::time::timeout(TLS_TIMEOUT, handshake).await {
+        Ok(Ok(tls)) => {
+            let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            Ok((Stream::Dialled(Box::new(tls)), h2))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(server = %server.name, %error, "TLS handshake with the server failed");
+            Err(Fault::server(FaultKind::Tls))
+        }
+        Err(_) => Err(Fault::server(FaultKind::ConnectTimeout)),
+    }
+}

@@ -1,0 +1,202 @@
+//! The idle connections of one worker, by server.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Answer, Failure, Outgoing, connect, http1, http2};
+use crate::{
+    exchange::Body,
+    service::{Scheme, Server},
+};
+
+/// How often idle connections are looked over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// All connections of one worker to servers.
+#[derive(Debug, Default)]
+pub struct Upstream {
+    homes: RefCell<Vec<Option<Rc<Home>>>>,
+}
+
+/// The connections of one worker to one server.
+#[derive(Debug)]
+pub struct Home {
+    server: Arc<Server>,
+    idle: RefCell<Vec<Box<http1::Connection>>>,
+    shared: RefCell<Vec<http2::Connection>>,
+    /// What TLS negotiated last: with HTTP/2 there is no use in looking for idle HTTP/1 connections.
+    h2: Cell<Option<bool>>,
+}
+
+impl Upstream {
+    /// Sends a request to `server`, over a connection at hand or a new one.
+    pub async fn send(
+        &self,
+        server: &Arc<Server>,
+        request: Outgoing<'_>,
+        body: Body,
+    ) -> Result<Answer, Failure> {
+        let home = self.home(server);
+        match server.scheme {
+            Scheme::H2c => home.send_h2(request, body).await,
+            Scheme::Https if home.may_use_h2(&request) => home.send_negotiated(request, body).await,
+            Scheme::Http | Scheme::Https => home.send_h1(request, body).await,
+        }
+    }
+
+    fn home(&self, server: &Arc<Server>) -> Rc<Home> {
+        let index = server.id.0 as usize;
+        let mut homes = self.homes.borrow_mut();
+        if index >= homes.len() {
+            homes.resize_with(index + 1, || None);
+        }
+        match &homes[index] {
+            Some(home) if home.server.serial() == server.serial() => Rc::clone(home),
+            _ => Rc::clone(homes[index].insert(Rc::new(Home::new(Arc::clone(server))))),
+        }
+    }
+
+    /// Closes idle connections that are dead or too old, and those to servers no configuration names any more. Never returns.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            for home in self.homes.borrow_mut().iter_mut() {
+                let Some(kept) = home else { continue };
+                kept.sweep();
+                // Beside us only the snapshot holds a server; when it is gone, so are its connections.
+                if Arc::strong_count(&kept.server) == 1 && Rc::strong_count(kept) == 1 {
+                    *home = None;
+                }
+            }
+        }
+    }
+}
+
+impl Home {
+    fn new(server: Arc<Server>) -> Self {
+        Self {
+            server,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            h2: Cell::new(None),
+        }
+    }
+
+    /// Takes a connection back after an exchange.
+    pub fn put(&self, connection: Box<http1::Connection>) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.server.transport.max_idle_per_host {
+            idle.push(connection);
+        }
+    }
+
+    fn may_use_h2(&self, request: &Outgoing<'_>) -> bool {
+        !self.server.transport.disable_http2
+            && request.head.upgrade.is_none()
+            && self.h2.get() != Some(false)
+    }
+
+    async fn send_h1(
+        self: &Rc<Self>,
+        request: Outgoing<'_>,
+        body: Body,
+    ) -> Result<Answer, Failure> {
+        let connection = match self.take() {
+            Some(connection) => connection,
+            None => match connect::dial_h1(&self.server).await {
+                Ok(stream) => http1::Connection::new(stream),
+                Err(fault) => return Err(Failure::before_sending(fault, body)),
+            },
+        };
+        connection.send(request, body, self).await
+    }
+
+    /// The idle connection used last; it is the likeliest to be alive, and the others get a chance to age out.
+    fn take(&self) -> Option<Box<http1::Connection>> {
+        let timeout = self.server.transport.idle_conn_timeout;
+        loop {
+            let mut connection = self.idle.borrow_mut().pop()?;
+            if connection.is_fit(timeout) {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn send_h2(&self, request: Outgoing<'_>, body: Body) -> Result<Answer, Failure> {
+        let connection = match self.shared_h2() {
+            Some(connection) => connection,
+            None => match connect::dial_h2c(&self.server).await {
+                Ok(stream) => match self.share(stream).await {
+                    Ok(connection) => connection,
+                    Err(fault) => return Err(Failure::before_sending(fault, body)),
+                },
+                Err(fault) => return Err(Failure::before_sending(fault, body)),
+            },
+        };
+        connection.send(request, body).await
+    }
+
+    /// HTTPS: HTTP/2 if the server takes it.
+    async fn send_negotiated(
+        self: &Rc<Self>,
+        request: Outgoing<'_>,
+        body: Body,
+    ) -> Result<Answer, Failure> {
+        if let Some(connection) = self.shared_h2() {
+            return connection.send(request, body).await;
+        }
+        if let Some(connection) = self.take() {
+            return connection.send(request, body, self).await;
+        }
+        let (stream, h2) = match connect::dial_negotiated(&self.server).await {
+            Ok(dialled) => dialled,
+            Err(fault) => return Err(Failure::before_sending(fault, body)),
+        };
+        self.h2.set(Some(h2));
+        if !h2 {
+            return http1::Connection::new(stream)
+                .send(request, body, self)
+                .await;
+        }
+        match self.share(stream).await {
+            Ok(connection) => connection.send(request, body).await,
+            Err(fault) => Err(Failure::before_sending(fault, body)),
+        }
+    }
+
+    fn shared_h2(&self) -> Option<http2::Connection> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| !connection.is_closed());
+        shared
+            .iter()
+            .find(|connection| connection.has_room())
+            .cloned()
+    }
+
+    async fn share(
+        &self,
+        stream: crate::wire::Stream,
+    ) -> Result<http2::Connection, crate::exchange::Fault> {
+        let connection = http2::Connection::open(stream, &self.server.transport).await?;
+        self.shared.borrow_mut().push(connection.clone());
+        Ok(connection)
+    }
+
+    fn sweep(&self) {
+        let timeout = self.server.transport.idle_conn_timeout;
+        self.idle
+            .borrow_mut()
+            .retain_mut(|connection| connection.is_fit(timeout));
+        self.shared
+            .borrow_mut()
+            .retain(|connection| !connection.is_closed() && !connection.idle_longer_than(timeout));
+        // The server may have been replaced by one that negotiates otherwise.
+        if self.idle.borrow().is_empty() && self.shared.borrow().is_empty() {
+            self.h2.set(None);
+        }
+    }
+}
