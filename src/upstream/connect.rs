@@ -1,26 +1,25 @@
 //! Dials servers.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::{
     exchange::{Fault, FaultKind},
-    service::Server,
+    service::{Scheme, Server, Transport},
     wire::Stream,
 };
-
-/// The TLS handshake with a server must be done in this time (as Go's transport asks).
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection for HTTP/1.1: plain, or TLS without HTTP/2.
 pub async fn dial_h1(server: &Server) -> Result<Stream, Fault> {
     let tcp = dial(server).await?;
-    match server.transport.tls_h1(server.scheme) {
-        None => Ok(Stream::Tcp(tcp)),
-        Some(config) => encrypt(server, tcp, config).await.map(|(stream, _)| stream),
+    if server.scheme != Scheme::Https {
+        return Ok(Stream::Tcp(tcp));
     }
+    let config = Arc::clone(&server.transport.tls_http1);
+    encrypt(server, tcp, config).await.map(|(stream, _)| stream)
 }
 
 /// A plain connection for HTTP/2 by prior knowledge.
@@ -31,7 +30,7 @@ pub async fn dial_h2c(server: &Server) -> Result<Stream, Fault> {
 /// A TLS connection that offers both; true if the server chose HTTP/2.
 pub async fn dial_negotiated(server: &Server) -> Result<(Stream, bool), Fault> {
     let tcp = dial(server).await?;
-    encrypt(server, tcp, server.transport.tls_h2()).await
+    encrypt(server, tcp, Arc::clone(&server.transport.tls)).await
 }
 
 async fn dial(server: &Server) -> Result<TcpStream, Fault> {
@@ -69,11 +68,11 @@ async fn connect(address: SocketAddr, timeout: Option<Duration>) -> Result<TcpSt
 async fn encrypt(
     server: &Server,
     tcp: TcpStream,
-    config: std::sync::Arc<rustls::ClientConfig>,
+    config: Arc<ClientConfig>,
 ) -> Result<(Stream, bool), Fault> {
-    let name = server.tls_name().ok_or(Fault::server(FaultKind::Tls))?;
+    let name = tls_name(server)?;
     let handshake = TlsConnector::from(config).connect(name, tcp);
-    match tokio::time::timeout(TLS_TIMEOUT, handshake).await {
+    match tokio::time::timeout(Transport::HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(tls)) => {
             let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
             Ok((Stream::Dialled(Box::new(tls)), h2))
@@ -84,4 +83,13 @@ async fn encrypt(
         }
         Err(_) => Err(Fault::server(FaultKind::ConnectTimeout)),
     }
+}
+
+fn tls_name(server: &Server) -> Result<ServerName<'static>, Fault> {
+    let name = server
+        .transport
+        .server_name
+        .as_deref()
+        .unwrap_or(&server.host);
+    ServerName::try_from(name.to_owned()).map_err(|_| Fault::server(FaultKind::Tls))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -15,7 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Answer, Failure, Interim, Outgoing, Tunnel, pool::Home};
 use crate::{
-    exchange::{Blame, Body, Fault, FaultKind, Response},
+    exchange::{Body, Fault, FaultKind, Response},
     http1::{
         Framing,
         chunked::{Decoder, Piece},
@@ -540,18 +539,5 @@ impl http_body::Body for Incoming {
             }) => SizeHint::with_exact(*left),
             Some(_) => SizeHint::default(),
         }
-    }
-}
-
-/// Turns an error of a connect into a fault.
-pub fn connect_fault(error: &io::Error) -> Fault {
-    let kind = if error.kind() == io::ErrorKind::TimedOut {
-        FaultKind::ConnectTimeout
-    } else {
-        FaultKind::Connect
-    };
-    Fault {
-        blame: Blame::Server,
-        kind,
     }
 }

@@ -117,7 +117,7 @@ impl Home {
 
     /// The idle connection used last; it is the likeliest to be alive, and the others get a chance to age out.
     fn take(&self) -> Option<Box<http1::Connection>> {
-        let timeout = self.server.transport.idle_conn_timeout;
+        let timeout = self.server.transport.idle_timeout;
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
             if connection.is_fit(timeout) {
@@ -187,7 +187,7 @@ impl Home {
     }
 
     fn sweep(&self) {
-        let timeout = self.server.transport.idle_conn_timeout;
+        let timeout = self.server.transport.idle_timeout;
         self.idle
             .borrow_mut()
             .retain_mut(|connection| connection.is_fit(timeout));
