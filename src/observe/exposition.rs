@@ -1,0 +1,348 @@
+//! Metrics written down in Prometheus' text format.
+
+use std::{
+    collections::BTreeMap,
+    sync::OnceLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus::{
+    TextEncoder,
+    core::Collector,
+    process_collector::ProcessCollector,
+    proto::{self, LabelPair, MetricFamily, MetricType},
+};
+
+use super::{
+    labels::{HeaderLabelSet, HeaderLabels, TLS_LABELS},
+    metrics::{CertificateExpiry, Metrics, Registry, Series, WatchedLog},
+    names::{self, Kind, Metric, TrafficNames},
+    traffic::{Bounds, Key, Numbers, Traffic},
+};
+
+impl Metrics {
+    /// Everything counted so far, in the text format version 0.0.4. Series whose subject is gone are in it for the last time.
+    pub fn exposition(&self) -> String {
+        let Some(registry) = self.registry() else {
+            return String::new();
+        };
+        let families = gather(registry);
+        let mut text = String::with_capacity(16 * 1024);
+        // Names and labels are constants of this room and every family has a row, so encoding cannot fail.
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            tracing::error!("metrics could not be written: {error}");
+        }
+        text
+    }
+}
+
+fn gather(registry: &Registry) -> Vec<MetricFamily> {
+    let mut page = Page::default();
+    let mut series = registry.series();
+    entry_points(registry, &series, &mut page);
+    for ((router, service), traffic) in series.routers.iter() {
+        page.traffic(registry, &names::ROUTER, &[router, service], traffic);
+    }
+    services(registry, &series, &mut page);
+    middlewares(&series, &mut page);
+    configuration(&series, &mut page);
+    certificates(&series.certificates, &mut page);
+    series.forget_vanished();
+    drop(series);
+    page.into_families()
+}
+
+fn entry_points(registry: &Registry, series: &Series, page: &mut Page) {
+    for (name, entry_point) in series.entry_points.iter() {
+        if let Some(traffic) = &entry_point.traffic {
+            page.traffic(registry, &names::ENTRY_POINT, &[name], traffic);
+        }
+        page.number(
+            &names::OPEN_CONNECTIONS,
+            &[name, "TCP"],
+            entry_point.open_connections.get() as f64,
+        );
+        page.number(
+            &names::UNMATCHED,
+            &[name],
+            entry_point.unmatched.get() as f64,
+        );
+        for (reason, count) in entry_point.refused.get() {
+            page.number(&names::CONNECTIONS_REFUSED, &[name, reason], count as f64);
+        }
+        for (phase, count) in entry_point.timeouts.get() {
+            page.number(&names::TIMEOUTS, &[name, phase], count as f64);
+        }
+    }
+}
+
+fn services(registry: &Registry, series: &Series, page: &mut Page) {
+    for (name, service) in series.services.iter() {
+        if let Some(traffic) = &service.traffic {
+            page.traffic(registry, &names::SERVICE, &[name], traffic);
+        }
+        page.event(&names::RETRIES, &[name], service.retries.get());
+        page.event(&names::RETRIES_EXHAUSTED, &[name], service.exhausted.get());
+        page.event(&names::RETRY_BUDGET, &[name], service.budget.get());
+        for (reason, count) in service.faults.get() {
+            page.number(&names::FAULTS, &[name, reason], count as f64);
+        }
+    }
+    for ((service, url), server) in series.servers.iter() {
+        let labels = &[&**service, &**url];
+        if let Some(state) = server.state() {
+            let up = f64::from(u8::from(state.up));
+            if state.checked {
+                page.number(&names::SERVER_UP, labels, up);
+            }
+            page.number(&names::SERVER_STATE, &[service, url, state.reason], up);
+            page.number(&names::SERVER_IN_FLIGHT, labels, state.in_flight as f64);
+        }
+        page.number(&names::SERVER_OPEN, labels, server.open.get() as f64);
+        page.number(&names::SERVER_IDLE, labels, server.idle() as f64);
+        page.event(&names::SERVER_OPENED, labels, server.opened.get());
+        page.event(&names::SERVER_REUSED, labels, server.reused.get());
+    }
+}
+
+fn middlewares(series: &Series, page: &mut Page) {
+    for ((name, kind), middleware) in series.middlewares.iter() {
+        page.event(&names::REFUSALS, &[name, kind], middleware.refused.get());
+        page.event(&names::DELAYED, &[name, kind], middleware.delayed.get());
+    }
+}
+
+fn configuration(series: &Series, page: &mut Page) {
+    page.number(&names::BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
+    page.number(&names::CONFIG_RELOADS, &[], series.reloads as f64);
+    if let Some((reload, at)) = &series.last_reload {
+        page.number(
+            &names::CONFIG_LAST_SUCCESS,
+            &[],
+            seconds_since_1970(*at).floor(),
+        );
+        page.number(&names::GENERATION, &[], reload.generation as f64);
+        page.number(&names::RELOAD_SECONDS, &[], reload.took.as_secs_f64());
+        page.number(&names::DIAGNOSTICS, &["error"], reload.errors as f64);
+        page.number(&names::DIAGNOSTICS, &["warning"], reload.warnings as f64);
+    }
+    for (log, dropped) in &series.logs {
+        let metric = match log {
+            WatchedLog::Access => &names::ACCESS_LINES_DROPPED,
+            WatchedLog::Program => &names::LOG_LINES_DROPPED,
+        };
+        page.number(metric, &[], dropped.get() as f64);
+    }
+}
+
+fn certificates(certificates: &[CertificateExpiry], page: &mut Page) {
+    let now = seconds_since_1970(SystemTime::now());
+    let mut counts = BTreeMap::from([("valid", 0_u32), ("expiring", 0), ("expired", 0)]);
+    // The same certificate may be named twice; a series may not.
+    let mut seen = BTreeMap::new();
+    for certificate in certificates {
+        let mut sans = certificate.sans.clone();
+        sans.sort();
+        let labels = (
+            certificate.common_name.clone(),
+            certificate.serial.clone(),
+            sans.join(","),
+        );
+        if seen.insert(labels, certificate.not_after).is_none() {
+            *counts
+                .entry(validity(certificate.not_after as f64 - now))
+                .or_default() += 1;
+        }
+    }
+    for ((common_name, serial, sans), not_after) in &seen {
+        page.number(
+            &names::CERTIFICATE_NOT_AFTER,
+            &[common_name, serial, sans],
+            *not_after as f64,
+        );
+    }
+    for (status, count) in counts {
+        page.number(&names::CERTIFICATES, &[status], f64::from(count));
+    }
+}
+
+fn validity(seconds_left: f64) -> &'static str {
+    const MONTH: f64 = 30.0 * 24.0 * 3600.0;
+    match seconds_left {
+        left if left <= 0.0 => "expired",
+        left if left < MONTH => "expiring",
+        _ => "valid",
+    }
+}
+
+/// Families in the making, by name.
+#[derive(Default)]
+struct Page {
+    families: BTreeMap<&'static str, (Metric, Vec<proto::Metric>)>,
+}
+
+impl Page {
+    /// A counter of something that may never happen: shown once it did, as Traefik does with its own.
+    fn event(&mut self, metric: &Metric, labels: &[&str], count: u64) {
+        if count > 0 {
+            self.number(metric, labels, count as f64);
+        }
+    }
+
+    fn number(&mut self, metric: &Metric, labels: &[&str], value: f64) {
+        let pairs = metric.labels.iter().copied().zip(labels.iter().copied());
+        self.row(metric, pairs.map(pair).collect(), value);
+    }
+
+    fn row(&mut self, metric: &Metric, labels: Vec<LabelPair>, value: f64) {
+        let mut row = proto::Metric::from_label(labels);
+        match metric.kind {
+            Kind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                row.set_gauge(gauge);
+            }
+            Kind::Counter | Kind::Histogram => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                row.set_counter(counter);
+            }
+        }
+        self.push(metric, row);
+    }
+
+    fn push(&mut self, metric: &Metric, row: proto::Metric) {
+        let family = self.families.entry(metric.name);
+        family.or_insert_with(|| (*metric, Vec::new())).1.push(row);
+    }
+
+    fn traffic(
+        &mut self,
+        registry: &Registry,
+        names: &TrafficNames,
+        subject: &[&str],
+        traffic: &Traffic,
+    ) {
+        let totals = traffic.totals();
+        // Labels from headers belong to the request count only, so the other metrics are summed over them.
+        let mut plain: BTreeMap<Key, Numbers> = BTreeMap::new();
+        for (key, numbers) in &totals.requests {
+            let labels = request_labels(&names.requests, key, subject);
+            let labels = with_headers(labels, &registry.header_labels, key.headers);
+            self.row(&names.requests, labels, numbers.requests() as f64);
+            let key = Key {
+                headers: HeaderLabels::default(),
+                ..*key
+            };
+            plain.entry(key).or_default().add(numbers.as_slice());
+        }
+        for (key, numbers) in &plain {
+            let labels = |metric| request_labels(metric, key, subject);
+            self.push(
+                &names.duration,
+                histogram(labels(&names.duration), &registry.bounds, numbers),
+            );
+            self.row(
+                &names.bytes_in,
+                labels(&names.bytes_in),
+                numbers.bytes_in() as f64,
+            );
+            self.row(
+                &names.bytes_out,
+                labels(&names.bytes_out),
+                numbers.bytes_out() as f64,
+            );
+        }
+        for ((version, cipher), count) in TLS_LABELS.into_iter().zip(totals.tls) {
+            let labels: Vec<&str> = [version, cipher]
+                .into_iter()
+                .chain(subject.iter().copied())
+                .collect();
+            self.event(&names.requests_tls, &labels, count);
+        }
+    }
+
+    fn into_families(self) -> Vec<MetricFamily> {
+        let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+        for (name, (metric, rows)) in self.families {
+            let mut family = MetricFamily::default();
+            family.set_name(name.to_owned());
+            family.set_help(metric.help.to_owned());
+            family.set_field_type(match metric.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            family.set_metric(rows);
+            families.insert(name.to_owned(), family);
+        }
+        families.extend(
+            process()
+                .into_iter()
+                .map(|family| (family.name().to_owned(), family)),
+        );
+        families.into_values().collect()
+    }
+}
+
+fn request_labels(metric: &Metric, key: &Key, subject: &[&str]) -> Vec<LabelPair> {
+    let code = key.code.to_string();
+    let values = [&*code, key.method.as_str(), key.protocol.as_str()];
+    let values = values.into_iter().chain(subject.iter().copied());
+    metric
+        .labels
+        .iter()
+        .copied()
+        .zip(values)
+        .map(pair)
+        .collect()
+}
+
+fn with_headers(
+    mut labels: Vec<LabelPair>,
+    set: &HeaderLabelSet,
+    headers: HeaderLabels,
+) -> Vec<LabelPair> {
+    labels.extend(set.texts(headers).map(pair));
+    labels
+}
+
+fn histogram(labels: Vec<LabelPair>, bounds: &Bounds, numbers: &Numbers) -> proto::Metric {
+    let mut histogram = proto::Histogram::default();
+    let mut cumulated = 0;
+    let buckets = bounds
+        .seconds
+        .iter()
+        .zip(numbers.buckets())
+        .map(|(bound, count)| {
+            cumulated += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(cumulated);
+            bucket
+        });
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(numbers.requests());
+    histogram.set_sample_sum(numbers.seconds());
+    let mut row = proto::Metric::from_label(labels);
+    row.set_histogram(histogram);
+    row
+}
+
+fn pair((name, value): (&str, &str)) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+fn seconds_since_1970(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Memory, CPU and files of the process.
+fn process() -> Vec<MetricFamily> {
+    static COLLECTOR: OnceLock<ProcessCollector> = OnceLock::new();
+    COLLECTOR.get_or_init(ProcessCollector::for_self).collect()
+}

@@ -1,0 +1,536 @@
+//! The registry: hands out what the other rooms count with, and writes everything down for Prometheus.
+//!
+//! Handles are taken when a configuration is compiled and live as long as what they count for. A series whose last handle is gone is
+//! written once more and then forgotten. Without `metrics` in the install configuration every handle is empty and counting costs a
+//! branch.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderName};
+
+use super::{
+    counter::{Counter, Gauge, ReasonCounter},
+    labels::{HeaderLabelSet, HeaderLabels, MAX_HEADER_LABELS},
+    traffic::{Bounds, Traffic, TrafficMetrics},
+};
+
+/// All metrics of the process. Cheap to clone; the default counts nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Option<Arc<Registry>>);
+
+impl Metrics {
+    /// Metrics as configured.
+    pub fn new(options: &MetricsOptions) -> Self {
+        if options.header_labels.len() > MAX_HEADER_LABELS {
+            tracing::warn!(
+                "metrics.prometheus.headerLabels: only the first {MAX_HEADER_LABELS} labels are exported"
+            );
+        }
+        Self(Some(Arc::new(Registry::new(options))))
+    }
+
+    /// Whether anything is counted.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether labels from request headers are configured, so that [`Metrics::header_labels`] has something to say.
+    pub fn has_header_labels(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|registry| !registry.header_labels.is_empty())
+    }
+
+    /// The labels this request's headers stand for.
+    pub fn header_labels(&self, host: &str, headers: &HeaderMap) -> HeaderLabels {
+        match &self.0 {
+            Some(registry) if !registry.header_labels.is_empty() => {
+                registry.header_labels.of(host, headers)
+            }
+            _ => HeaderLabels::default(),
+        }
+    }
+
+    /// What an entry point counts with.
+    pub fn entry_point(&self, name: &Arc<str>) -> EntryPointMetrics {
+        EntryPointMetrics(self.0.as_ref().map(|registry| {
+            let traffic = registry.entry_points_labels.then(|| registry.traffic());
+            registry
+                .series()
+                .entry_points
+                .find(name, || EntryPointSeries {
+                    traffic,
+                    ..EntryPointSeries::default()
+                })
+        }))
+    }
+
+    /// What a router counts its requests with; empty unless `addRoutersLabels` is set.
+    pub fn router(&self, router: &Arc<str>, service: &Arc<str>) -> TrafficMetrics {
+        let Some(registry) = self.0.as_ref().filter(|registry| registry.routers_labels) else {
+            return TrafficMetrics::default();
+        };
+        let key = (Arc::clone(router), Arc::clone(service));
+        let traffic = || Traffic::new(&registry.bounds);
+        TrafficMetrics::on(&registry.series().routers.find(&key, traffic))
+    }
+
+    /// What a service counts with; empty if `addServicesLabels` is off.
+    pub fn service(&self, name: &Arc<str>) -> ServiceMetrics {
+        let registry = self.0.as_ref().filter(|registry| registry.services_labels);
+        ServiceMetrics(registry.map(|registry| {
+            registry.series().services.find(name, || ServiceSeries {
+                traffic: Some(registry.traffic()),
+                ..ServiceSeries::default()
+            })
+        }))
+    }
+
+    /// What a server of a service counts with; empty if `addServicesLabels` is off.
+    pub fn server(&self, service: &Arc<str>, url: &Arc<str>) -> ServerMetrics {
+        let registry = self.0.as_ref().filter(|registry| registry.services_labels);
+        let key = (Arc::clone(service), Arc::clone(url));
+        ServerMetrics(
+            registry.map(|registry| registry.series().servers.find(&key, ServerSeries::default)),
+        )
+    }
+
+    /// What a middleware of the given type (`ratelimit`) counts with.
+    pub fn middleware(&self, name: &Arc<str>, kind: &'static str) -> MiddlewareMetrics {
+        let key = (Arc::clone(name), kind);
+        MiddlewareMetrics(self.0.as_ref().map(|registry| {
+            registry
+                .series()
+                .middlewares
+                .find(&key, MiddlewareSeries::default)
+        }))
+    }
+
+    /// Notes that a configuration went live.
+    pub fn reloaded(&self, reload: &Reload) {
+        if let Some(registry) = &self.0 {
+            registry.reloaded(reload);
+        }
+    }
+
+    /// Replaces the list of certificates in use.
+    pub fn set_certificates(&self, certificates: Vec<CertificateExpiry>) {
+        if let Some(registry) = &self.0 {
+            registry.series().certificates = certificates;
+        }
+    }
+
+    /// Lets a log report how many lines it gave up.
+    pub fn watch_log(&self, log: WatchedLog, dropped: &Arc<Counter>) {
+        if let Some(registry) = &self.0 {
+            registry.series().logs.insert(log, Arc::clone(dropped));
+        }
+    }
+
+    pub(super) fn registry(&self) -> Option<&Arc<Registry>> {
+        self.0.as_ref()
+    }
+}
+
+/// What the install configuration says about metrics.
+#[derive(Debug, Clone)]
+pub struct MetricsOptions {
+    /// Upper bounds of the duration histograms, in seconds.
+    pub buckets: Vec<f64>,
+    pub entry_points_labels: bool,
+    pub routers_labels: bool,
+    pub services_labels: bool,
+    /// Label name and the header its value is taken from.
+    pub header_labels: Vec<(String, HeaderName)>,
+}
+
+impl Default for MetricsOptions {
+    fn default() -> Self {
+        Self {
+            buckets: vec![0.1, 0.3, 1.2, 5.0],
+            entry_points_labels: true,
+            routers_labels: false,
+            services_labels: true,
+            header_labels: Vec::new(),
+        }
+    }
+}
+
+/// A configuration that went live.
+#[derive(Debug, Clone, Copy)]
+pub struct Reload {
+    /// Number of the configuration, counted from the start of the process.
+    pub generation: u64,
+    /// From the arrival of the last update to the swap.
+    pub took: Duration,
+    pub errors: usize,
+    pub warnings: usize,
+}
+
+/// Validity of a certificate in use.
+#[derive(Debug, Clone)]
+pub struct CertificateExpiry {
+    pub common_name: String,
+    /// Decimal, as other tools print it.
+    pub serial: String,
+    pub sans: Vec<String>,
+    /// Seconds since 1970.
+    pub not_after: i64,
+}
+
+/// A log whose lost lines are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WatchedLog {
+    Access,
+    Program,
+}
+
+/// The state of a server as the outside sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    /// Whether it gets requests.
+    pub up: bool,
+    /// Why it is in this state: a word of the program such as `probe_failed`, not a message.
+    pub reason: &'static str,
+    /// More about the reason, for people; not exported as a metric.
+    pub detail: Option<String>,
+    pub since: SystemTime,
+    /// Requests it is handling.
+    pub in_flight: u64,
+    /// Whether an active health check watches it.
+    pub checked: bool,
+}
+
+/// A server that can be asked for its state at any time.
+pub trait ServerView: Send + Sync {
+    /// The state now.
+    fn state(&self) -> ServerState;
+}
+
+/// What an entry point counts with.
+#[derive(Debug, Clone, Default)]
+pub struct EntryPointMetrics(Option<Arc<EntryPointSeries>>);
+
+impl EntryPointMetrics {
+    /// Where its requests are counted.
+    pub fn traffic(&self) -> TrafficMetrics {
+        let traffic = self.0.as_ref().and_then(|series| series.traffic.as_ref());
+        traffic.map_or_else(TrafficMetrics::default, TrafficMetrics::on)
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.with(|series| series.open_connections.add(1));
+    }
+
+    /// A connection ended.
+    pub fn connection_closed(&self) {
+        self.with(|series| series.open_connections.add(-1));
+    }
+
+    /// A connection was closed before its first request: `connection_limit`, `address_limit`, `tls_handshake`, `proxy_header`.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.with(|series| series.refused.increment(reason));
+    }
+
+    /// A client was too slow: `header`, `body`, `idle`, `write`.
+    pub fn timed_out(&self, phase: &'static str) {
+        self.with(|series| series.timeouts.increment(phase));
+    }
+
+    /// No router matched a request.
+    pub fn unmatched(&self) {
+        self.with(|series| series.unmatched.increment());
+    }
+
+    fn with(&self, count: impl FnOnce(&EntryPointSeries)) {
+        if let Some(series) = &self.0 {
+            count(series);
+        }
+    }
+}
+
+/// What a service counts with.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceMetrics(Option<Arc<ServiceSeries>>);
+
+impl ServiceMetrics {
+    /// Where its requests are counted.
+    pub fn traffic(&self) -> TrafficMetrics {
+        let traffic = self.0.as_ref().and_then(|series| series.traffic.as_ref());
+        traffic.map_or_else(TrafficMetrics::default, TrafficMetrics::on)
+    }
+
+    /// An attempt after the first one was made.
+    pub fn retried(&self) {
+        self.with(|series| series.retries.increment());
+    }
+
+    /// A request failed although every allowed retry was made.
+    pub fn retries_exhausted(&self) {
+        self.with(|series| series.exhausted.increment());
+    }
+
+    /// A retry was not made because the budget was used up.
+    pub fn retry_refused(&self) {
+        self.with(|series| series.budget.increment());
+    }
+
+    /// An attempt failed; `reason` is the fault's.
+    pub fn failed(&self, reason: &'static str) {
+        self.with(|series| series.faults.increment(reason));
+    }
+
+    fn with(&self, count: impl FnOnce(&ServiceSeries)) {
+        if let Some(series) = &self.0 {
+            count(series);
+        }
+    }
+}
+
+/// What a server and its connections are counted with.
+#[derive(Debug, Clone, Default)]
+pub struct ServerMetrics(Option<Arc<ServerSeries>>);
+
+impl ServerMetrics {
+    /// Says where the server's state can be read; the first call counts.
+    pub fn watch(&self, server: &Arc<impl ServerView + 'static>) {
+        self.with(|series| {
+            let server: Weak<dyn ServerView> = Arc::downgrade(server) as _;
+            series.view.get_or_init(|| Watched(server));
+        });
+    }
+
+    /// A connection to the server was opened.
+    pub fn connection_opened(&self) {
+        self.with(|series| {
+            series.open.add(1);
+            series.opened.increment();
+        });
+    }
+
+    /// A connection to the server ended.
+    pub fn connection_closed(&self) {
+        self.with(|series| series.open.add(-1));
+    }
+
+    /// A request went over a connection that had served another one.
+    pub fn connection_reused(&self) {
+        self.with(|series| series.reused.increment());
+    }
+
+    /// Connections were put into the pool (positive) or taken out (negative).
+    pub fn idle_changed(&self, by: i64) {
+        self.with(|series| {
+            if by >= 0 {
+                series.parked.add(by.unsigned_abs());
+            } else {
+                series.unparked.add(by.unsigned_abs());
+            }
+        });
+    }
+
+    fn with(&self, count: impl FnOnce(&ServerSeries)) {
+        if let Some(series) = &self.0 {
+            count(series);
+        }
+    }
+}
+
+/// What a middleware counts with.
+#[derive(Debug, Clone, Default)]
+pub struct MiddlewareMetrics(Option<Arc<MiddlewareSeries>>);
+
+impl MiddlewareMetrics {
+    /// The middleware answered a request instead of letting it pass.
+    pub fn refused(&self) {
+        if let Some(series) = &self.0 {
+            series.refused.increment();
+        }
+    }
+
+    /// The middleware held a request back for a while.
+    pub fn delayed(&self) {
+        if let Some(series) = &self.0 {
+            series.delayed.increment();
+        }
+    }
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) bounds: Arc<Bounds>,
+    pub(super) header_labels: HeaderLabelSet,
+    entry_points_labels: bool,
+    routers_labels: bool,
+    services_labels: bool,
+    series: Mutex<Series>,
+}
+
+impl Registry {
+    fn new(options: &MetricsOptions) -> Self {
+        Self {
+            bounds: Arc::new(Bounds::new(&options.buckets)),
+            header_labels: HeaderLabelSet::new(&options.header_labels),
+            entry_points_labels: options.entry_points_labels,
+            routers_labels: options.routers_labels,
+            services_labels: options.services_labels,
+            series: Mutex::default(),
+        }
+    }
+
+    fn traffic(&self) -> Arc<Traffic> {
+        Arc::new(Traffic::new(&self.bounds))
+    }
+
+    /// The series behind their lock, which nothing of the request path takes.
+    pub(super) fn series(&self) -> MutexGuard<'_, Series> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reloaded(&self, reload: &Reload) {
+        let mut series = self.series();
+        series.reloads += 1;
+        series.last_reload = Some((*reload, SystemTime::now()));
+        // Nobody scrapes: the vanished must not pile up until somebody does.
+        if series.vanished() > MAX_VANISHED {
+            series.forget_vanished();
+        }
+    }
+}
+
+/// All series, by their labels.
+#[derive(Debug, Default)]
+pub(super) struct Series {
+    pub(super) entry_points: Family<Arc<str>, EntryPointSeries>,
+    pub(super) routers: Family<(Arc<str>, Arc<str>), Traffic>,
+    pub(super) services: Family<Arc<str>, ServiceSeries>,
+    pub(super) servers: Family<(Arc<str>, Arc<str>), ServerSeries>,
+    pub(super) middlewares: Family<(Arc<str>, &'static str), MiddlewareSeries>,
+    pub(super) certificates: Vec<CertificateExpiry>,
+    pub(super) logs: BTreeMap<WatchedLog, Arc<Counter>>,
+    pub(super) reloads: u64,
+    pub(super) last_reload: Option<(Reload, SystemTime)>,
+}
+
+impl Series {
+    fn vanished(&self) -> usize {
+        self.entry_points.vanished()
+            + self.routers.vanished()
+            + self.services.vanished()
+            + self.servers.vanished()
+            + self.middlewares.vanished()
+    }
+
+    /// Drops every series nobody counts with any more.
+    pub(super) fn forget_vanished(&mut self) {
+        self.entry_points.forget_vanished();
+        self.routers.forget_vanished();
+        self.services.forget_vanished();
+        self.servers.forget_vanished();
+        self.middlewares.forget_vanished();
+    }
+}
+
+/// Series of one kind.
+#[derive(Debug)]
+pub(super) struct Family<K, S>(BTreeMap<K, Arc<S>>);
+
+impl<K: Ord + Clone, S> Family<K, S> {
+    fn find(&mut self, key: &K, new: impl FnOnce() -> S) -> Arc<S> {
+        if let Some(series) = self.0.get(key) {
+            return Arc::clone(series);
+        }
+        let series = Arc::new(new());
+        self.0.insert(key.clone(), Arc::clone(&series));
+        series
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &S)> {
+        self.0.iter().map(|(key, series)| (key, &**series))
+    }
+
+    fn vanished(&self) -> usize {
+        self.0
+            .values()
+            .filter(|series| Arc::strong_count(series) == 1)
+            .count()
+    }
+
+    fn forget_vanished(&mut self) {
+        self.0.retain(|_, series| Arc::strong_count(series) > 1);
+    }
+}
+
+impl<K, S> Default for Family<K, S> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct EntryPointSeries {
+    pub(super) traffic: Option<Arc<Traffic>>,
+    pub(super) open_connections: Gauge,
+    pub(super) refused: ReasonCounter,
+    pub(super) timeouts: ReasonCounter,
+    pub(super) unmatched: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ServiceSeries {
+    pub(super) traffic: Option<Arc<Traffic>>,
+    pub(super) retries: Counter,
+    pub(super) exhausted: Counter,
+    pub(super) budget: Counter,
+    pub(super) faults: ReasonCounter,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ServerSeries {
+    view: OnceLock<Watched>,
+    pub(super) open: Gauge,
+    pub(super) opened: Counter,
+    pub(super) reused: Counter,
+    parked: Counter,
+    unparked: Counter,
+}
+
+impl ServerSeries {
+    /// The server's state, while there is a server.
+    pub(super) fn state(&self) -> Option<ServerState> {
+        let server = self.view.get()?.0.upgrade()?;
+        Some(server.state())
+    }
+
+    /// Connections waiting in pools. The two sides are read one after the other, so a busy pool could seem to hold less than nothing.
+    pub(super) fn idle(&self) -> u64 {
+        let unparked = self.unparked.get();
+        self.parked.get().saturating_sub(unparked)
+    }
+}
+
+struct Watched(Weak<dyn ServerView>);
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MiddlewareSeries {
+    pub(super) refused: Counter,
+    pub(super) delayed: Counter,
+}
+
+/// How many vanished series may wait for the scrape that shows them a last time.
+const MAX_VANISHED: usize = 10_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::{
+    CertificateExpiry, Metrics, MetricsOptions, Reload, ServerState, ServerView, WatchedLog,
+};
+use crate::observe::{Counter, Protocol, Sample, TlsLabel, names};
+
+fn sample(method: &[u8], code: u16, milliseconds: u64) -> Sample {
+    let method = Method::from_bytes(method).unwrap();
+    let duration = Duration::from_millis(milliseconds);
+    Sample {
+        bytes_in: 10,
+        bytes_out: 100,
+        ..Sample::new(&method, Protocol::Http, code, duration)
+    }
+}
+
+/// The lines of `metrics` that start with `prefix`.
+fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
+    let text = metrics.exposition();
+    let lines = text.lines().filter(|line| line.starts_with(prefix));
+    lines.map(str::to_owned).collect()
+}
+
+struct Down;
+
+impl ServerView for Down {
+    fn state(&self) -> ServerState {
+        ServerState {
+            up: false,
+            reason: "probe_failed",
+            detail: Some("status 500".into()),
+            since: SystemTime::UNIX_EPOCH,
+            in_flight: 3,
+            checked: true,
+        }
+    }
+}
+
+#[test]
+fn requests_are_exported_as_traefik_does() {
+    let metrics = Metrics::new(&MetricsOptions::default());
+    let web = metrics.entry_point(&"web".into());
+    web.traffic().record(&sample(b"GET", 200, 50));
+    web.traffic().record(&sample(b"GET", 200, 400));
+    web.traffic().record(&Sample {
+        tls: Some(TlsLabel::of("1.3", "TLS_AES_128_GCM_SHA256")),
+        ..sample(b"BREW", 418, 6000)
+    });
+    assert_eq!(
+        lines(&metrics, "traefik_entrypoint_"),
+        [
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="0.1"} 1"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="0.3"} 1"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="1.2"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="5"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="+Inf"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_sum{code="200",method="GET",protocol="http",entrypoint="web"} 0.45"#,
+            r#"traefik_entrypoint_request_duration_seconds_count{code="200",method="GET",protocol="http",entrypoint="web"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="0.1"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="0.3"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="1.2"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="5"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="+Inf"} 1"#,
+            r#"traefik_entrypoint_request_duration_seconds_sum{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 6"#,
+            r#"traefik_entrypoint_request_duration_seconds_count{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 1"#,
+            r#"traefik_entrypoint_requests_bytes_total{code="200",method="GET",protocol="http",entrypoint="web"} 20"#,
+            r#"traefik_entrypoint_requests_bytes_total{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 10"#,
+            r#"traefik_entrypoint_requests_tls_total{tls_version="1.3",tls_cipher="TLS_AES_128_GCM_SHA256",entrypoint="web"} 1"#,
+            r#"traefik_entrypoint_requests_total{code="200",method="GET",protocol="http",entrypoint="web"} 2"#,
+            r#"traefik_entrypoint_requests_total{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 1"#,
+            r#"traefik_entrypoint_responses_bytes_total{code="200",method="GET",protocol="http",entrypoint="web"} 200"#,
+            r#"traefik_entrypoint_responses_bytes_total{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 100"#,
+        ]
+    );
+}
+
+#[test]
+fn every_combination_and_thread_is_counted() {
+    let metrics = Metrics::new(&MetricsOptions::default());
+    let service = metrics.service(&"s@file".into());
+    let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for code in 100..600 {
+                    for method in methods {
+                        let traffic = service.traffic();
+                        traffic.record(&sample(method.as_bytes(), code, 1));
+                    }
+                }
+            });
+        }
+    });
+    let lines = lines(&metrics, "traefik_service_requests_total{");
+    assert_eq!(lines.len(), methods.len() * 500);
+    assert!(lines.iter().all(|line| line.ends_with("} 4")));
+}
+
+#[test]
+fn labels_follow_the_options() {
+    let cases = [
+        (false, false, false),
+        (true, false, true),
+        (true, true, true),
+    ];
+    for (entry_points, routers, services) in cases {
+        let metrics = Metrics::new(&MetricsOptions {
+            entry_points_labels: entry_points,
+            routers_labels: routers,
+            services_labels: services,
+            ..MetricsOptions::default()
+        });
+        let sample = sample(b"GET", 200, 1);
+        let entry_point = metrics.entry_point(&"web".into());
+        let router = metrics.router(&"r@file".into(), &"s@file".into());
+        let service = metrics.service(&"s@file".into());
+        for traffic in [entry_point.traffic(), router.clone(), service.traffic()] {
+            traffic.record(&sample);
+        }
+        let has = |prefix| !lines(&metrics, prefix).is_empty();
+        assert_eq!(has("traefik_entrypoint_requests_total{"), entry_points);
+        assert_eq!(has("traefik_router_requests_total{"), routers);
+        assert_eq!(has("traefik_service_requests_total{"), services);
+        assert!(has("traefik_open_connections{"));
+    }
+    assert_eq!(Metrics::default().exposition(), "");
+    assert!(
+        !Metrics::default()
+            .entry_point(&"web".into())
+            .traffic()
+            .is_on()
+    );
+}
+
+#[test]
+fn labels_from_headers_are_on_the_request_count_only() {
+    let metrics = Metrics::new(&MetricsOptions {
+        header_labels: vec![("tenant".into(), HeaderName::from_static("x-tenant"))],
+        ..MetricsOptions::default()
+    });
+    let service = metrics.service(&"s@file".into());
+    for tenant in ["a\"", "b"] {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(tenant.as_bytes()).unwrap();
+        headers.insert("x-tenant", value);
+        service.traffic().record(&Sample {
+            headers: metrics.header_labels("h", &headers),
+            ..sample(b"GET", 200, 1)
+        });
+    }
+    let mut counts = lines(&metrics, "traefik_service_requests_total{");
+    counts.sort();
+    let expected = [
+        r#"traefik_service_requests_total{code="200",method="GET",protocol="http",service="s@file",tenant="a\""} 1"#,
+        r#"traefik_service_requests_total{code="200",method="GET",protocol="http",service="s@file",tenant="b"} 1"#,
+    ];
+    assert_eq!(counts, expected);
+    let bytes = lines(&metrics, "traefik_service_requests_bytes_total{");
+    assert_eq!(bytes.len(), 1);
+    assert!(bytes[0].ends_with("service=\"s@file\"} 20"));
+}
+
+#[test]
+fn vanished_series_are_shown_once_more() {
+    let metrics = Metrics::new(&MetricsOptions::default());
+    let old = metrics.service(&"old@docker".into());
+    old.traffic().record(&sample(b"GET", 200, 1));
+    let again = metrics.service(&"old@docker".into());
+    drop(old);
+    again.traffic().record(&sample(b"GET", 200, 1));
+    let prefix = "traefik_service_requests_total{";
+    assert!(lines(&metrics, prefix)[0].ends_with("} 2"));
+    drop(again);
+    assert_eq!(lines(&metrics, prefix).len(), 1);
+    assert_eq!(lines(&metrics, prefix).len(), 0);
+}
+
+#[test]
+fn vanished_series_are_bounded_without_a_scraper() {
+    let metrics = Metrics::new(&MetricsOptions::default());
+    let kept = metrics.service(&"kept".into());
+    for number in 0..=super::MAX_VANISHED {
+        metrics.service(&format!("s{number}").into());
+    }
+    metrics.reloaded(&RELOAD);
+    let registry = metrics.registry().unwrap();
+    assert_eq!(registry.series().services.iter().count(), 1);
+    drop(kept);
+}
+
+#[test]
+fn servers_say_why_they_are_down() {
+    let metrics = Metrics::new(&MetricsOptions::default());
+    let handle = metrics.server(&"s@file".into(), &"http://127.0.0.1:1".into());
+    let server = Arc::new(Down);
+    handle.watch(&server);
+    handle.connection_opened();
+    handle.idle_changed(1);
+    handle.idle_changed(-1);
+    handle.connection_reused();
+    handle.idle_changed(1);
+    let labels = r#"service="s@file",url="http://127.0.0.1:1""#;
+    assert_eq!(
+        lines(&metrics, "traefik_service_server_up"),
+        [format!("traefik_service_server_up{{{labels}}} 0")]
+    );
+    assert_eq!(
+        lines(&metrics, "portway_service_server"),
+        [
+            format!("portway_service_server_connections_reused_total{{{labels}}} 1"),
+            format!("portway_service_server_connections_total{{{labels}}} 1"),
+            format!("portway_service_server_idle_connections{{{labels}}} 1"),
+            format!("portway_service_server_in_flight_requests{{{labels}}} 3"),
+            format!("portway_service_server_open_connections{{{labels}}} 1"),
+            format!("portway_service_server_state{{{labels},reason=\"probe_failed\"}} 0"),
+        ]
+    );
+    drop(server);
+    assert!(lines(&metrics, "portway_service_server_state").is_empty());
+}
+
+const RELOAD: Reload = Reload {
+    generation: 2,
+    took: Duration::from_millis(20),
+    errors: 1,
+    warnings: 0,
+};
+
+#[test]
+fn every_metric_can_appear_and_only_known_ones_do() {
+    let metrics = Metrics::new(&MetricsOptions {
+        routers_labels: true,
+        ..MetricsOptions::default()
+    });
+    let entry_point = metrics.entry_point(&"web".into());
+    entry_point.connection_refused("connection_limit");
+    entry_point.timed_out("header");
+    let service = metrics.service(&"s".into());
+    service.retried();
+    service.retries_exhausted();
+    service.retry_refused();
+    service.failed("reset");
+    let router = metrics.router(&"r".into(), &"s".into());
+    for traffic in [entry_point.traffic(), router, service.traffic()] {
+        traffic.record(&Sample {
+            tls: Some(TlsLabel::of("1.2", "?")),
+            ..sample(b"GET", 200, 1)
+        });
+    }
+    let server = Arc::new(Down);
+    let handle = metrics.server(&"s".into(), &"http://a".into());
+    handle.watch(&server);
+    handle.connection_opened();
+    handle.connection_reused();
+    let limit = metrics.middleware(&"m@file".into(), "ratelimit");
+    limit.refused();
+    limit.delayed();
+    metrics.reloaded(&RELOAD);
+    metrics.set_certificates(vec![CertificateExpiry {
+        common_name: "a.example".into(),
+        serial: "17".into(),
+        sans: vec!["b.example".into(), "a.example".into()],
+        not_after: 1_000_000,
+    }]);
+    let dropped = Arc::new(Counter::default());
+    metrics.watch_log(WatchedLog::Access, &dropped);
+    metrics.watch_log(WatchedLog::Program, &dropped);
+
+    let text = metrics.exposition();
+    let typed: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(str::to_owned)
+        .collect();
+    let known: Vec<String> = names::all()
+        .iter()
+        .map(|metric| format!("{} {}", metric.name, metric.kind.as_str()))
+        .collect();
+    assert_eq!(typed, known);
+    for metric in names::all() {
+        assert!(
+            text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)),
+            "{}",
+            metric.name
+        );
+    }
+    assert!(text.contains("traefik_tls_certs_not_after{cn=\"a.example\",serial=\"17\",sans=\"a.example,b.example\"} 1000000\n"));
+    assert!(text.contains("portway_tls_certificates{status=\"expired\"} 1\n"));
+}
