@@ -170,7 +170,7 @@ pub struct Places {
     /// Place of the object itself.
     whole: Place,
     /// Sorted by path.
-    fields: Arc<[(Box<str>, Place)]>,
+    fields: Arc<[Field]>,
 }
 
 impl Places {
@@ -221,6 +221,9 @@ impl Places {
             .map(|index| &self.fields[index].1)
     }
 }
+
+/// A field's path and place.
+type Field = (Box<str>, Place);
 
 /// Prints the object's place only: the table is long and rarely what one looks for.
 impl fmt::Debug for Places {

@@ -23,7 +23,7 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServiceKind {
     /// `loadBalancer`: shares requests among servers.
-    LoadBalancer(LoadBalancer),
+    LoadBalancer(Box<LoadBalancer>),
     /// A kind that is known and not acted on yet.
     Unsupported {
         /// `weighted`, `mirroring`, `failover` or `highestRandomWeight`.
@@ -46,7 +46,7 @@ impl ServiceKind {
 impl From<LoadBalancer> for Service {
     fn from(balancer: LoadBalancer) -> Self {
         Self {
-            kind: ServiceKind::LoadBalancer(balancer),
+            kind: ServiceKind::LoadBalancer(Box::new(balancer)),
             middlewares: Vec::new(),
         }
     }
@@ -71,7 +71,7 @@ impl Serialize for Service {
 #[serde(default, rename_all = "camelCase")]
 struct WrittenService {
     #[serde(deserialize_with = "presence")]
-    load_balancer: Option<LoadBalancer>,
+    load_balancer: Option<Box<LoadBalancer>>,
     weighted: Option<Opaque>,
     mirroring: Option<Opaque>,
     failover: Option<Opaque>,
