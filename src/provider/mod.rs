@@ -1,1 +1,63 @@
 //! Writers of routing configuration.
+//!
+//! A [`Provider`] states all it wants, every time: control keeps the last statement of each and merges them. To add a provider of
+//! your own, implement the trait and hand it to the `App` builder.
+
+pub mod watch;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use crate::config::{Diagnostic, Routing};
+
+/// A source of routing configuration.
+pub trait Provider: Send + 'static {
+    /// What objects of this provider are qualified with: `app@NAME`.
+    fn name(&self) -> &str;
+
+    /// Sends updates for as long as it is polled; dropping the future stops it.
+    ///
+    /// It must survive the absence of its source by trying again with growing pauses, and send nothing before its first complete
+    /// view exists. A future that returns leaves what was sent last in force.
+    fn run(self: Box<Self>, updates: Updates) -> Running;
+}
+
+/// A provider at work.
+pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Everything a provider wants, replacing what it wanted before.
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub provider: Arc<str>,
+    pub routing: Routing,
+    /// What the provider found wrong, besides what is broken inside `routing`.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Where a provider sends its updates.
+#[derive(Debug, Clone)]
+pub struct Updates {
+    provider: Arc<str>,
+    sender: mpsc::Sender<Update>,
+}
+
+impl Updates {
+    /// The sending end for the provider of this name.
+    pub fn new(provider: &str, sender: mpsc::Sender<Update>) -> Self {
+        Self {
+            provider: provider.into(),
+            sender,
+        }
+    }
+
+    /// States the full configuration. Waits while control is busy; false when control has ended.
+    pub async fn send(&self, routing: Routing, diagnostics: Vec<Diagnostic>) -> bool {
+        let update = Update {
+            provider: Arc::clone(&self.provider),
+            routing,
+            diagnostics,
+        };
+        self.sender.send(update).await.is_ok()
+    }
+}

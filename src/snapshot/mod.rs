@@ -1,1 +1,180 @@
-//! The immutable plan: everything compiled, swapped whole.
+//! The immutable plan: everything compiled, swapped whole. No logic but lookups.
+
+pub mod cell;
+
+use std::sync::Arc;
+
+use crate::{
+    observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
+    service::Service,
+};
+
+pub use cell::{CachedSnapshot, SnapshotCell};
+
+/// All that the request path reads: one configuration, compiled. A request uses one snapshot from start to end.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Counts the snapshots of this process, from 1; 0 is the empty one the process starts with.
+    pub generation: u64,
+    /// In the order of the install configuration, so that a listener knows its own by index.
+    pub entry_points: Box<[EntryPoint]>,
+    /// Every mounted route, by name.
+    pub routes: Box<[Arc<Route>]>,
+    /// Every service a route uses, by name.
+    pub services: Box<[Arc<Service>]>,
+}
+
+impl Snapshot {
+    /// The mounted route of this name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        let at = self
+            .routes
+            .binary_search_by(|route| (*route.name).cmp(name));
+        at.ok().map(|at| &self.routes[at])
+    }
+
+    /// The service of this qualified name, if a route uses it.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        let at = self
+            .services
+            .binary_search_by(|service| (*service.name).cmp(name));
+        at.ok().map(|at| &self.services[at])
+    }
+}
+
+/// One door: its routes and what its TLS handshakes need.
+#[derive(Debug)]
+pub struct EntryPoint {
+    pub name: Arc<str>,
+    pub metrics: EntryPointMetrics,
+    /// Where its requests are counted.
+    pub traffic: TrafficMetrics,
+}
+
+/// A router, ready to run.
+#[derive(Debug)]
+pub struct Route {
+    /// Qualified: `name@provider`.
+    pub name: Arc<str>,
+    /// The rule's text.
+    pub rule: Arc<str>,
+    /// The name its service goes by in metrics and logs, qualified.
+    pub service: Arc<str>,
+    /// The qualified name of each step of its plan.
+    pub steps: Arc<[Arc<str>]>,
+    pub target: RouteTarget,
+    /// The TLS options that a connection must have been made with to use this route; `None` on a route for plain requests.
+    pub tls_options: Option<Arc<str>>,
+    /// Escapes that a path may not contain (answer 400).
+    pub denied: EncodedCharacters,
+    pub signals: Signals,
+    /// Whether it leads to something of ours (`...@internal`).
+    pub internal: bool,
+    /// Where its requests are counted, for the router and for the service; empty when its `signals` leave metrics out.
+    pub router_traffic: TrafficMetrics,
+    pub service_traffic: TrafficMetrics,
+    /// Retries and the like.
+    pub service_metrics: ServiceMetrics,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone)]
+pub enum RouteTarget {
+    Service(Arc<Service>),
+    Internal(Internal),
+}
+
+/// Services of our own, to be used as `...@internal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Internal {
+    Api,
+    Ping,
+    Prometheus,
+    /// Answers 418; what a redirection's router leads to.
+    Noop,
+}
+
+/// Which signals a route's requests show up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signals {
+    pub access_log: bool,
+    pub metrics: bool,
+}
+
+/// A set of percent escapes, for `encodedCharacters`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EncodedCharacters(u8);
+
+impl EncodedCharacters {
+    pub const SLASH: Self = Self(1);
+    pub const BACKSLASH: Self = Self(1 << 1);
+    pub const NULL: Self = Self(1 << 2);
+    pub const SEMICOLON: Self = Self(1 << 3);
+    pub const PERCENT: Self = Self(1 << 4);
+    pub const QUESTION_MARK: Self = Self(1 << 5);
+    pub const HASH: Self = Self(1 << 6);
+
+    /// Adds the members of `other` if `condition` holds.
+    #[must_use]
+    pub const fn with(self, other: Self, condition: bool) -> Self {
+        if condition {
+            Self(self.0 | other.0)
+        } else {
+            self
+        }
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the escaped `path` holds an escape of this set.
+    pub fn occurs_in(self, path: &str) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let bytes = path.as_bytes();
+        memchr::memchr_iter(b'%', bytes)
+            .filter_map(|at| bytes.get(at + 1..at + 3))
+            .any(|digits| self.0 & Self::of(digits).0 != 0)
+    }
+
+    fn of(digits: &[u8]) -> Self {
+        match digits {
+            b"2F" | b"2f" => Self::SLASH,
+            b"5C" | b"5c" => Self::BACKSLASH,
+            b"00" => Self::NULL,
+            b"3B" | b"3b" => Self::SEMICOLON,
+            b"25" => Self::PERCENT,
+            b"3F" | b"3f" => Self::QUESTION_MARK,
+            b"23" => Self::HASH,
+            _ => Self::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EncodedCharacters;
+
+    #[test]
+    fn denied_escapes_are_found_in_both_cases() {
+        let denied = EncodedCharacters::default()
+            .with(EncodedCharacters::SLASH, true)
+            .with(EncodedCharacters::NULL, true)
+            .with(EncodedCharacters::HASH, false);
+        for (path, found) in [
+            ("/a/b", false),
+            ("/a%2Fb", true),
+            ("/a%2fb", true),
+            ("/%00", true),
+            ("/a%23b", false),
+            ("/a%20b", false),
+            ("/a%2", false),
+            ("/%252F", false),
+        ] {
+            assert_eq!(denied.occurs_in(path), found, "{path}");
+        }
+        assert!(!EncodedCharacters::default().occurs_in("/%2F"));
+    }
+}
