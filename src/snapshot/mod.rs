@@ -1,6 +1,7 @@
 //! The immutable plan: everything compiled, swapped whole. No logic but lookups.
 
 pub mod cell;
+pub mod table;
 
 use std::sync::Arc;
 
