@@ -4,7 +4,7 @@ mod middleware;
 mod service;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,18 @@ pub struct Routing {
     pub udp: Layer4,
     /// `tls`.
     pub tls: Tls,
+    /// Objects that were written but could not be decoded: their last good form goes on serving.
+    #[serde(skip)]
+    pub broken: BTreeSet<Broken>,
+}
+
+/// Names an object that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Broken {
+    /// Where objects of its kind are written: `http.routers`.
+    pub section: &'static str,
+    /// Its name, without a provider.
+    pub name: String,
 }
 
 impl Routing {
