@@ -142,15 +142,11 @@ impl<'t> Builder<'t> {
         let text = self.host_text(argument)?;
         let form = match &*text {
             "*" => HostForm::Everything,
-            text if names_parent(text) => HostForm::Wildcard,
+            wildcard if wildcard.starts_with("*.") => HostForm::Wildcard,
             _ => HostForm::Exact,
         };
-        let literal = if form == HostForm::Exact {
-            &*text
-        } else {
-            &text[1..]
-        };
-        if literal.contains('*') {
+        let labels = text.strip_prefix("*.").unwrap_or(&text);
+        if form != HostForm::Everything && labels.contains('*') {
             self.note(argument.at, format!("`{text}` matches no host: a `*` stands for the whole first label and only there"));
         }
         Ok(Matcher::Host(Host {
@@ -368,12 +364,6 @@ impl<'t> Builder<'t> {
             .collect();
         error.hint(format!("write {}", calls.join(join)))
     }
-}
-
-/// Whether `text` is a wildcard in front of some name.
-fn names_parent(text: &str) -> bool {
-    text.strip_prefix("*.")
-        .is_some_and(|parent| !parent.trim_end_matches('.').is_empty())
 }
 
 /// Whether a known name is written all lower, all upper, or lower with a capital first letter.

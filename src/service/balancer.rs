@@ -353,3 +353,145 @@ impl fmt::Write for Fnv1a {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, sync::Arc};
+
+    use proptest::prelude::*;
+
+    use super::{Cycle, Fnv1a, LONGEST_CYCLE, MOST_SKIPS, deadline_order, draw_two, reduce};
+
+    fn cycle(weights: &[u32]) -> Cycle {
+        Cycle::new(weights, Arc::default())
+    }
+
+    fn picks(weights: &[u32], count: usize, admit: impl Fn(usize) -> bool) -> Vec<usize> {
+        let cycle = cycle(weights);
+        (0..count)
+            .filter_map(|_| cycle.next(weights, &admit))
+            .collect()
+    }
+
+    fn shares(picks: &[usize], servers: usize) -> Vec<usize> {
+        (0..servers)
+            .map(|server| picks.iter().filter(|pick| **pick == server).count())
+            .collect()
+    }
+
+    /// Earliest deadline first as one would write it down: exact fractions, the longest waiting of equal ones first.
+    fn naive(weights: &[u64], count: usize) -> Vec<u32> {
+        let scale: u64 = weights.iter().filter(|w| **w > 0).product();
+        let mut due: Vec<(u64, usize)> = weights
+            .iter()
+            .enumerate()
+            .map(|(queued, weight)| (scale.checked_div(*weight).unwrap_or(u64::MAX), queued))
+            .collect();
+        (weights.len()..weights.len() + count)
+            .filter_map(|queued| {
+                let (index, (deadline, _)) =
+                    due.iter().copied().enumerate().min_by_key(|(_, d)| *d)?;
+                due[index] = (deadline + scale / weights[index], queued);
+                Some(index as u32)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn weights_interleave_as_traefik_does() {
+        for (weights, expected) in [
+            (&[3, 1][..], &[0, 0, 1, 0, 0, 0, 1, 0][..]),
+            (&[1, 1, 1], &[0, 1, 2, 0, 1, 2]),
+            (&[4, 2], &[0, 1, 0, 0, 1, 0]),
+            (&[0, 5, 0], &[1, 1, 1]),
+        ] {
+            let got = picks(weights, expected.len(), |_| true);
+            assert_eq!(got, expected, "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn the_share_of_an_absent_server_goes_to_all_others() {
+        let got = shares(&picks(&[1, 1, 1], 600, |index| index != 1), 3);
+        assert_eq!(got, [300, 0, 300]);
+        let got = shares(&picks(&[2, 3, 1], 900, |index| index != 1), 3);
+        assert_eq!(got, [600, 0, 300]);
+    }
+
+    #[test]
+    fn nobody_admitted_is_nobody_picked() {
+        assert!(picks(&[1, 2], 3, |_| false).is_empty());
+        assert!(picks(&[0, 0], 3, |_| true).is_empty());
+        assert!(picks(&[], 3, |_| true).is_empty());
+    }
+
+    #[test]
+    fn the_one_admitted_of_very_many_is_found_without_a_long_walk() {
+        let weights = vec![1; 2000];
+        let looked = Cell::new(0);
+        let cycle = cycle(&weights);
+        let got = cycle.next(&weights, |index| {
+            looked.set(looked.get() + 1);
+            index == 1999
+        });
+        assert_eq!(got, Some(1999));
+        assert!(looked.get() <= MOST_SKIPS + weights.len());
+    }
+
+    #[test]
+    fn long_cycles_are_scaled_and_keep_every_server() {
+        let reduced = reduce(&[1_000_003, 1, 500_000]);
+        assert!(reduced.iter().sum::<u64>() <= LONGEST_CYCLE + 3);
+        assert!(reduced.iter().all(|weight| *weight > 0));
+        assert_eq!(reduce(&[300, 100]), [3, 1]);
+        assert_eq!(reduce(&[0, 0]), [0, 0]);
+    }
+
+    #[test]
+    fn two_are_drawn_evenly_and_distinct() {
+        let mut firsts = [0_usize; 5];
+        for _ in 0..3000 {
+            let (one, two) = draw_two(5, |index| index != 2).unwrap();
+            assert!(one != two && one != 2 && two != 2);
+            firsts[one] += 1;
+        }
+        // 750 each; five standard deviations are about 120.
+        for index in [0, 1, 3, 4] {
+            assert!((600..900).contains(&firsts[index]), "{firsts:?}");
+        }
+        assert_eq!(draw_two(3, |index| index == 2), Some((2, 2)));
+        assert_eq!(draw_two(3, |_| false), None);
+    }
+
+    #[test]
+    fn hashes_as_fnv_1a() {
+        // The published test vector for "foobar".
+        let start = Fnv1a(0xcbf2_9ce4_8422_2325);
+        assert_eq!(start.and(b"foobar"), 0x8594_4171_f739_67e8);
+        let ip = Fnv1a::of_ip("192.0.2.1".parse().unwrap());
+        assert_eq!(ip.0, start.and(b"192.0.2.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn one_cycle_is_what_the_naive_scheduler_does(weights in prop::collection::vec(0_u64..12, 1..6)) {
+            let total: u64 = weights.iter().sum();
+            prop_assert_eq!(&deadline_order(&weights)[..], naive(&weights, total as usize));
+        }
+
+        #[test]
+        fn shares_are_exact_and_never_lag_by_more_than_one_turn(weights in prop::collection::vec(1_u64..30, 1..8)) {
+            let total: u64 = weights.iter().sum();
+            let order = deadline_order(&weights);
+            for (index, weight) in weights.iter().enumerate() {
+                let mut had = 0_u64;
+                for (position, turn) in order.iter().enumerate() {
+                    had += u64::from(*turn as usize == index);
+                    let fair = (position as u64 + 1) * weight / total;
+                    prop_assert!(had + 2 > fair, "server {} had {} of {}", index, had, fair);
+                }
+                prop_assert_eq!(had, *weight);
+            }
+        }
+    }
+}

@@ -115,3 +115,64 @@ fn millis(duration: Duration) -> u64 {
 fn to_tokens(count: u128) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{BudgetSettings, RetryBudget};
+
+    fn budget(percent: u32, per_second: u32) -> (RetryBudget, Instant) {
+        let now = Instant::now();
+        let settings = BudgetSettings {
+            percent,
+            per_second,
+        };
+        (RetryBudget::new(settings, now), now)
+    }
+
+    fn drain(budget: &RetryBudget, now: Instant) -> usize {
+        (0..1_000_000)
+            .take_while(|_| budget.withdraw_at(now))
+            .count()
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn a_share_of_the_requests_may_be_retried() {
+        let (budget, start) = budget(20, 0);
+        (0..1000).for_each(|_| budget.request());
+        assert_eq!(drain(&budget, start + seconds(1)), 200);
+        assert_eq!(drain(&budget, start + seconds(2)), 0);
+        (0..10).for_each(|_| budget.request());
+        assert_eq!(drain(&budget, start + seconds(3)), 2);
+    }
+
+    #[test]
+    fn a_few_retries_are_always_allowed() {
+        let (budget, start) = budget(20, 10);
+        assert_eq!(drain(&budget, start), 10);
+        assert_eq!(drain(&budget, start + seconds(1)), 10);
+        assert_eq!(drain(&budget, start + seconds(3)), 20);
+    }
+
+    #[test]
+    fn old_requests_buy_no_retries() {
+        let (budget, start) = budget(10, 0);
+        (0..36_000).for_each(|_| budget.request());
+        // Ten requests a second for an hour: the last ten seconds count.
+        assert_eq!(drain(&budget, start + seconds(3600)), 10);
+        let (budget, start) = super::tests::budget(0, 10);
+        assert_eq!(drain(&budget, start + seconds(3600)), 100);
+    }
+
+    #[test]
+    fn nothing_allowed_is_nothing_granted() {
+        let (budget, start) = budget(0, 0);
+        budget.request();
+        assert_eq!(drain(&budget, start + seconds(5)), 0);
+    }
+}

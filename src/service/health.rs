@@ -439,3 +439,6 @@ impl FailureRing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

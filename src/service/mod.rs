@@ -5,12 +5,14 @@
 
 mod balancer;
 mod budget;
+mod check;
 mod health;
 mod server;
 mod sticky;
 mod transport;
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -26,6 +28,7 @@ use self::{
 pub use self::{
     balancer::Strategy,
     budget::{BudgetSettings, RetryBudget},
+    check::{CheckMode, HealthCheck},
     health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness, Thresholds},
     server::{InFlight, Outcome, Scheme, Server, ServerId, ServerUrl, ServerUrlError, Slots},
     sticky::StickySettings,
@@ -42,6 +45,8 @@ pub struct Service {
     /// Whether the client's `Host` is sent on; else the server's own.
     pub pass_host_header: bool,
     pub transport: Arc<Transport>,
+    /// The active check; whoever swaps the snapshot in has it carried out.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `None`: every write of the server is sent on at once.
     pub flush_interval: Option<Duration>,
     pub budget: Arc<RetryBudget>,
@@ -58,6 +63,7 @@ pub struct ServiceSettings {
     pub sticky: Option<StickySettings>,
     pub pass_host_header: bool,
     pub transport: Arc<Transport>,
+    pub health_check: Option<Arc<HealthCheck>>,
     pub passive: Option<PassiveSettings>,
     pub flush_interval: Option<Duration>,
     pub budget: BudgetSettings,
@@ -105,40 +111,42 @@ impl Service {
         for server in &settings.servers {
             expand(server, &settings, &mut members);
         }
-        let mut servers: Vec<Arc<Server>> = Vec::with_capacity(members.len());
-        for member in &members {
-            let server = find_or_make(&servers, &member.parts, previous, slots, now);
-            if settings.strategy == Strategy::LeastTime {
-                server.measure_times();
-            }
-            servers.push(server);
-        }
         let weights: Vec<i64> = members.iter().map(|member| member.weight).collect();
-        let names: Vec<Arc<str>> = members
-            .iter()
-            .map(|member| Arc::clone(&member.name.own))
+        let names: Vec<StickyName> = members.iter().map(|member| member.name.clone()).collect();
+        let mut known = Known::new(previous, slots, now);
+        let servers: Box<[Arc<Server>]> = members
+            .into_iter()
+            .map(|member| known.find_or_make(member.parts))
             .collect();
+        if settings.strategy == Strategy::LeastTime {
+            servers.iter().for_each(|server| server.measure_times());
+        }
+        for server in &servers {
+            match settings.health_check {
+                Some(_) => server.health.start_probing(now),
+                None => server.health.stop_probing(now),
+            }
+        }
+        let keys: Vec<Arc<str>> = names.iter().map(|name| Arc::clone(&name.own)).collect();
         let cursor = previous.map(|service| Arc::clone(service.balancer.cursor()));
         let sticky = settings
             .sticky
             .as_ref()
             // The client's address decides alone.
             .filter(|_| settings.strategy != Strategy::Rendezvous)
-            .map(|sticky| {
-                let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
-                Sticky::new(sticky, &settings.name, &names)
-            });
+            .map(|sticky| Sticky::new(sticky, &settings.name, &names));
         Self {
             balancer: Balancer::new(
                 settings.strategy,
                 &weights,
-                &names,
+                &keys,
                 cursor.unwrap_or_default(),
             ),
             sticky,
-            servers: servers.into(),
+            servers,
             pass_host_header: settings.pass_host_header,
             transport: settings.transport,
+            health_check: settings.health_check,
             flush_interval: settings.flush_interval,
             budget: previous
                 .map(|service| &service.budget)
@@ -265,25 +273,49 @@ fn one_family(addresses: &[IpAddr]) -> (Vec<IpAddr>, Option<IpAddr>) {
     }
 }
 
-/// The server for `parts`: one made a moment ago (the same URL twice), one of the previous snapshot, or a new one.
-fn find_or_make(
-    made: &[Arc<Server>],
-    parts: &ServerParts,
-    previous: Option<&Service>,
-    slots: &Slots,
+/// Servers to be used again: those of the previous snapshot, and those made a moment ago (the same URL twice is one server).
+struct Known<'a> {
+    servers: HashMap<(Arc<str>, Option<SocketAddr>), Vec<Arc<Server>>>,
+    slots: &'a Slots,
     now: Instant,
-) -> Arc<Server> {
-    let before = previous.map_or(&[][..], |service| &service.servers);
-    if let Some(server) = made
-        .iter()
-        .chain(before)
-        .find(|server| server.serves(parts))
-    {
-        return Arc::clone(server);
-    }
-    let health = match before.iter().find(|server| server.is_same_server(parts)) {
-        Some(server) => server.health.successor(parts.passive),
-        None => Health::new(now, parts.passive),
-    };
-    Arc::new(Server::new(parts.clone(), health, slots))
 }
+
+impl<'a> Known<'a> {
+    fn new(previous: Option<&Service>, slots: &'a Slots, now: Instant) -> Self {
+        let mut known = Self {
+            servers: HashMap::new(),
+            slots,
+            now,
+        };
+        for server in previous.iter().flat_map(|service| &service.servers) {
+            known.add(server);
+        }
+        known
+    }
+
+    fn find_or_make(&mut self, parts: ServerParts) -> Arc<Server> {
+        let key = (Arc::clone(&parts.url.text), parts.address);
+        let same = self.servers.get(&key).map_or(&[][..], Vec::as_slice);
+        if let Some(server) = same.iter().find(|server| server.serves(&parts)) {
+            return Arc::clone(server);
+        }
+        let health = match same.iter().find(|server| server.is_same_server(&parts)) {
+            Some(server) => server.health.successor(parts.passive),
+            None => Health::new(self.now, parts.passive),
+        };
+        let server = Arc::new(Server::new(parts, health, self.slots));
+        self.add(&server);
+        server
+    }
+
+    fn add(&mut self, server: &Arc<Server>) {
+        let key = (Arc::clone(&server.name), server.address);
+        self.servers
+            .entry(key)
+            .or_default()
+            .push(Arc::clone(server));
+    }
+}
+
+#[cfg(test)]
+mod tests;

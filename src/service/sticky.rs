@@ -219,3 +219,126 @@ fn is_domain(domain: &str) -> bool {
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header::COOKIE};
+
+    use super::{Named, Sticky, StickyName, StickySettings, cookie_name, legacy_values, value_of};
+
+    fn names(urls: &[&str]) -> Vec<StickyName> {
+        let name = |url: &&str| StickyName {
+            own: (*url).into(),
+            shared: None,
+        };
+        urls.iter().map(name).collect()
+    }
+
+    fn cookie(settings: &StickySettings) -> String {
+        let sticky = Sticky::new(settings, "st@file", &names(&["http://10.0.0.1:80"]));
+        sticky.cookie(0).unwrap().to_str().unwrap().to_owned()
+    }
+
+    fn find(sticky: &Sticky, cookies: &[&'static str]) -> Option<Named> {
+        let mut headers = HeaderMap::new();
+        for text in cookies {
+            headers.append(COOKIE, HeaderValue::from_static(text));
+        }
+        sticky.find(&headers).cloned()
+    }
+
+    #[test]
+    fn names_are_traefiks() {
+        assert_eq!(cookie_name("", "st@file"), "_da847");
+        assert_eq!(cookie_name("my cookie;1", "st@file"), "my_cookie_1");
+        assert_eq!(cookie_name("a!#$%&'*+-.^`|~é", "x"), "a!#$%&'*+-.^`|~_");
+    }
+
+    #[test]
+    fn values_are_traefiks() {
+        // sha256sum, and FNV-1 as published for "foobar".
+        assert_eq!(value_of("foobar"), "c3ab8ff13720e8ad");
+        assert_eq!(legacy_values("foobar")[1], "340d8765a4dda9c2");
+        assert_eq!(legacy_values("foobar")[0], "foobar");
+    }
+
+    #[test]
+    fn attributes_come_in_traefiks_order() {
+        let value = value_of("http://10.0.0.1:80");
+        assert_eq!(
+            cookie(&StickySettings::default()),
+            format!("_da847={value}; Path=/")
+        );
+        let all = StickySettings {
+            name: "c".into(),
+            path: Some("/app;x".into()),
+            domain: ".example.com".into(),
+            secure: true,
+            http_only: true,
+            same_site: "LAX".into(),
+            max_age: 42,
+        };
+        assert_eq!(
+            cookie(&all),
+            format!(
+                "c={value}; Path=/appx; Domain=example.com; Max-Age=42; HttpOnly; Secure; SameSite=Lax"
+            )
+        );
+        let odd = StickySettings {
+            domain: "not a domain".into(),
+            same_site: "whatever".into(),
+            max_age: -1,
+            ..StickySettings::default()
+        };
+        assert_eq!(cookie(&odd), format!("_da847={value}; Path=/; Max-Age=0"));
+    }
+
+    #[test]
+    fn reads_current_and_legacy_values() {
+        let sticky = Sticky::new(
+            &StickySettings {
+                name: "s".into(),
+                ..StickySettings::default()
+            },
+            "st@file",
+            &names(&["http://other", "foobar"]),
+        );
+        for (cookies, expected) in [
+            (&["s=c3ab8ff13720e8ad"][..], Some(Named::Server(1))),
+            (&["a=b; s=c3ab8ff13720e8ad ; c=d"], Some(Named::Server(1))),
+            (&["s=\"c3ab8ff13720e8ad\""], Some(Named::Server(1))),
+            (&["a=b", "s=foobar"], Some(Named::Legacy(1))),
+            (&["s=340d8765a4dda9c2"], Some(Named::Legacy(1))),
+            (&["s=forged", "s=http://other"], Some(Named::Legacy(0))),
+            (&["s=forged"], None),
+            (&["s=", "s", "ss=foobar", "=foobar", ";;"], None),
+            (&[], None),
+        ] {
+            assert_eq!(find(&sticky, cookies), expected, "{cookies:?}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_host_name_stands_for_each_of_its_addresses() {
+        let name = |own: &str, shared: Option<&str>| StickyName {
+            own: own.into(),
+            shared: shared.map(Into::into),
+        };
+        let sticky = Sticky::new(
+            &StickySettings {
+                name: "s".into(),
+                ..StickySettings::default()
+            },
+            "st@file",
+            &[
+                name("http://fixed", None),
+                name("http://10.0.0.1:80", Some("foobar")),
+                name("http://10.0.0.2:80", Some("foobar")),
+            ],
+        );
+        let group = Some(Named::AnyOf([1, 2].into()));
+        assert_eq!(find(&sticky, &["s=c3ab8ff13720e8ad"]), group);
+        assert_eq!(find(&sticky, &["s=foobar"]), group);
+        assert_ne!(sticky.cookie(1), sticky.cookie(2));
+    }
+}

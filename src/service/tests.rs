@@ -1,0 +1,510 @@
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header::COOKIE};
+
+use super::{
+    BudgetSettings, HealthCheck, Outcome, PassiveSettings, PickKey, Readiness, Scheme, ServerId,
+    ServerSettings, ServerUrl, ServerUrlError, Service, ServiceSettings, Slots, StickySettings,
+    Strategy, Thresholds, Transport,
+};
+use crate::exchange::{Fault, FaultKind};
+
+/// A service under construction, with everything that outlives it.
+struct Lab {
+    settings: ServiceSettings,
+    slots: Slots,
+    now: Instant,
+}
+
+impl Lab {
+    /// `urls` is `url` or `url*weight`, separated by blanks.
+    fn new(strategy: Strategy, urls: &str) -> Self {
+        Self {
+            settings: ServiceSettings {
+                name: "st@file".into(),
+                servers: servers(urls),
+                strategy,
+                sticky: None,
+                pass_host_header: true,
+                transport: Arc::new(Transport::plain("default@internal".into())),
+                health_check: None,
+                passive: None,
+                flush_interval: None,
+                budget: BudgetSettings::default(),
+            },
+            slots: Slots::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn sticky(mut self) -> Self {
+        self.settings.sticky = Some(StickySettings::default());
+        self
+    }
+
+    fn checked(mut self) -> Self {
+        self.settings.health_check = Some(Arc::new(HealthCheck::default()));
+        self
+    }
+
+    fn build(&self, previous: Option<&Service>) -> Service {
+        Service::build(self.settings.clone(), previous, &self.slots, self.now)
+    }
+}
+
+fn servers(urls: &str) -> Vec<ServerSettings> {
+    urls.split_whitespace()
+        .map(|url| {
+            let (url, weight) = url.split_once('*').unwrap_or((url, "1"));
+            ServerSettings {
+                url: ServerUrl::parse(url).unwrap(),
+                weight: weight.parse().unwrap(),
+                preserve_path: false,
+                addresses: Vec::new(),
+            }
+        })
+        .collect()
+}
+
+fn named(url: &str, addresses: &[&str]) -> ServerSettings {
+    ServerSettings {
+        addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        ..servers(url).remove(0)
+    }
+}
+
+fn key<'a>(headers: &'a HeaderMap, exclude: &'a [ServerId]) -> PickKey<'a> {
+    PickKey {
+        client_ip: IpAddr::from([192, 0, 2, 7]),
+        headers,
+        exclude,
+    }
+}
+
+fn pick(service: &Service) -> Option<Arc<str>> {
+    let headers = HeaderMap::new();
+    let pick = service.pick(&key(&headers, &[]))?;
+    Some(Arc::clone(&pick.server.name))
+}
+
+fn shares(service: &Service, picks: usize) -> HashMap<Arc<str>, usize> {
+    let mut shares = HashMap::new();
+    for name in (0..picks).filter_map(|_| pick(service)) {
+        *shares.entry(name).or_default() += 1;
+    }
+    shares
+}
+
+fn with_cookie(set_cookie: &HeaderValue) -> HeaderMap {
+    let text = set_cookie.to_str().unwrap();
+    let pair = text.split(';').next().unwrap();
+    HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(pair).unwrap())])
+}
+
+fn fail(service: &Service, index: usize) {
+    let fault = Fault::server(FaultKind::Connect);
+    service.servers[index].observe(Outcome::Failed(fault));
+}
+
+const THREE: &str = "http://10.0.0.1 http://10.0.0.2 http://10.0.0.3";
+const EVERY: [Strategy; 4] = [
+    Strategy::RoundRobin,
+    Strategy::PowerOfTwo,
+    Strategy::Rendezvous,
+    Strategy::LeastTime,
+];
+
+#[test]
+fn urls() {
+    for (text, expected) in [
+        ("http://a", Ok((Scheme::Http, "a", 80, "a", ""))),
+        (
+            "https://a:8443/x/?q#f",
+            Ok((Scheme::Https, "a", 8443, "a:8443", "/x/")),
+        ),
+        (
+            "h2c://u:p@[::1]:1/",
+            Ok((Scheme::H2c, "::1", 1, "[::1]:1", "/")),
+        ),
+        ("HTTPS://b", Ok((Scheme::Https, "b", 443, "b", ""))),
+        ("10.0.0.1:80", Err(ServerUrlError::NoScheme)),
+        ("://a", Err(ServerUrlError::NoScheme)),
+        ("ftp://a", Err(ServerUrlError::Scheme("ftp".into()))),
+        ("http://", Err(ServerUrlError::NoHost)),
+        ("http://:80", Err(ServerUrlError::NoHost)),
+        ("http://a:99999", Err(ServerUrlError::Port("99999".into()))),
+        ("http://a b", Err(ServerUrlError::Host("a b".into()))),
+        ("http://[::1", Err(ServerUrlError::Host("[::1".into()))),
+    ] {
+        let url = ServerUrl::parse(text);
+        let got = url.as_ref().map(|url| {
+            let authority = url.authority.to_str().unwrap();
+            (
+                url.scheme,
+                &url.host[..],
+                url.port,
+                authority,
+                &url.path[..],
+            )
+        });
+        assert_eq!(got, expected.as_ref().copied(), "{text}");
+    }
+}
+
+#[test]
+fn every_strategy_skips_what_is_down_excluded_or_weightless() {
+    for strategy in EVERY {
+        let service = Lab::new(strategy, THREE).build(None);
+        let headers = HeaderMap::new();
+        let mut tried: Vec<ServerId> = Vec::new();
+        while let Some(pick) = service.pick(&key(&headers, &tried)) {
+            assert!(!tried.contains(&pick.server.id), "{strategy:?}");
+            tried.push(pick.server.id);
+        }
+        assert_eq!(tried.len(), 3, "{strategy:?}");
+
+        let now = Instant::now();
+        for server in &service.servers {
+            assert!(service.up(), "{strategy:?}");
+            server.health.probe_failed("x", Thresholds::default(), now);
+        }
+        assert!(pick(&service).is_none() && !service.up(), "{strategy:?}");
+
+        let weightless = Lab::new(strategy, "http://10.0.0.1*0 http://10.0.0.2*-3").build(None);
+        let picked = pick(&weightless).is_some();
+        assert_eq!(picked, strategy == Strategy::PowerOfTwo, "{strategy:?}");
+        assert!(
+            pick(&Lab::new(strategy, "").build(None)).is_none(),
+            "{strategy:?}"
+        );
+    }
+}
+
+#[test]
+fn round_robin_by_weight() {
+    let service = Lab::new(
+        Strategy::RoundRobin,
+        "http://10.0.0.1*30 http://10.0.0.2*10",
+    )
+    .build(None);
+    let names: Vec<_> = (0..8).map(|_| pick(&service).unwrap()).collect();
+    let expected = [1, 1, 2, 1, 1, 1, 2, 1].map(|n| Arc::from(format!("http://10.0.0.{n}")));
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn a_url_listed_twice_is_one_server_with_two_shares() {
+    let service = Lab::new(
+        Strategy::RoundRobin,
+        "http://10.0.0.1 http://10.0.0.1 http://10.0.0.2",
+    )
+    .build(None);
+    assert_eq!(service.servers[0].id, service.servers[1].id);
+    assert_eq!(shares(&service, 300)["http://10.0.0.1"], 200);
+}
+
+#[test]
+fn power_of_two_prefers_the_less_busy() {
+    let service = Lab::new(Strategy::PowerOfTwo, "http://10.0.0.1 http://10.0.0.2").build(None);
+    let busy = service.servers[0].begin();
+    assert_eq!(shares(&service, 50)["http://10.0.0.2"], 50);
+    drop(busy);
+    assert_eq!(service.servers[0].in_flight(), 0);
+    assert_eq!(shares(&service, 200).len(), 2);
+}
+
+#[test]
+fn rendezvous_moves_only_the_clients_of_a_lost_server() {
+    let all = Lab::new(
+        Strategy::Rendezvous,
+        "http://10.0.0.1:80*2 http://10.0.0.2:80 http://10.0.0.3:80",
+    )
+    .build(None);
+    let headers = HeaderMap::new();
+    let server_of = |client: u32| {
+        let key = PickKey {
+            client_ip: IpAddr::from(client.to_be_bytes()),
+            ..key(&headers, &[])
+        };
+        all.pick(&key).unwrap().server.id
+    };
+    let before: Vec<ServerId> = (0..4000).map(server_of).collect();
+    let lost = all.servers[1].id;
+    all.servers[1]
+        .health
+        .probe_failed("x", Thresholds::default(), Instant::now());
+    let after: Vec<ServerId> = (0..4000).map(server_of).collect();
+    for (before, after) in before.iter().zip(&after) {
+        assert!(*before == lost || before == after);
+        assert_ne!(*after, lost);
+    }
+    let first = before.iter().filter(|id| **id == all.servers[0].id).count();
+    assert!(
+        (1800..2200).contains(&first),
+        "half of the weight, {first} of 4000"
+    );
+}
+
+#[test]
+fn least_time_takes_the_quick_and_idle() {
+    let service = Lab::new(Strategy::LeastTime, "http://10.0.0.1 http://10.0.0.2").build(None);
+    assert_eq!(
+        shares(&service, 10)["http://10.0.0.1"],
+        5,
+        "no samples: in turn"
+    );
+    let answered = |millis| Outcome::Answered {
+        status: StatusCode::OK,
+        ttfb: Duration::from_millis(millis),
+    };
+    service.servers[0].observe(answered(10));
+    service.servers[1].observe(answered(25));
+    assert_eq!(shares(&service, 10)["http://10.0.0.1"], 10);
+    let busy = [service.servers[0].begin(), service.servers[0].begin()];
+    assert_eq!(
+        shares(&service, 10)["http://10.0.0.2"],
+        10,
+        "10 ms x 3 > 25 ms x 1"
+    );
+    drop(busy);
+    (0..100).for_each(|_| drop(service.servers[0].observe(answered(40))));
+    assert_eq!(
+        shares(&service, 10)["http://10.0.0.2"],
+        10,
+        "old samples are forgotten"
+    );
+}
+
+#[test]
+fn a_cookie_keeps_its_server_until_that_is_down() {
+    let service = Lab::new(Strategy::RoundRobin, THREE).sticky().build(None);
+    let none = HeaderMap::new();
+    let first = service.pick(&key(&none, &[])).unwrap();
+    let headers = with_cookie(&first.set_cookie.unwrap());
+    for _ in 0..5 {
+        let again = service.pick(&key(&headers, &[])).unwrap();
+        assert_eq!(again.server.id, first.server.id);
+        assert_eq!(again.set_cookie, None, "an ordinary hit");
+    }
+    let other = service.pick(&key(&headers, &[first.server.id])).unwrap();
+    assert_ne!(other.server.id, first.server.id);
+    assert!(other.set_cookie.is_some(), "a fresh pick");
+
+    first
+        .server
+        .health
+        .probe_failed("x", Thresholds::default(), Instant::now());
+    let other = service.pick(&key(&headers, &[])).unwrap();
+    assert_ne!(other.server.id, first.server.id);
+    assert!(other.set_cookie.is_some());
+
+    let legacy =
+        HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("_da847=http://10.0.0.3"))]);
+    let renewed = service.pick(&key(&legacy, &[])).unwrap();
+    assert_eq!(&*renewed.server.name, "http://10.0.0.3");
+    assert!(renewed.set_cookie.is_some(), "an old value is replaced");
+}
+
+#[test]
+fn hrw_ignores_cookies() {
+    let service = Lab::new(Strategy::Rendezvous, THREE).sticky().build(None);
+    assert!(
+        service
+            .pick(&key(&HeaderMap::new(), &[]))
+            .unwrap()
+            .set_cookie
+            .is_none()
+    );
+}
+
+#[test]
+fn each_address_of_a_name_is_a_server() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "").sticky();
+    lab.settings.servers = vec![named(
+        "http://app:8080",
+        &["10.0.0.2", "10.0.0.1", "10.0.0.2"],
+    )];
+    let service = lab.build(None);
+    let addresses: Vec<_> = service
+        .servers
+        .iter()
+        .map(|s| s.address.unwrap().to_string())
+        .collect();
+    assert_eq!(addresses, ["10.0.0.1:8080", "10.0.0.2:8080"]);
+    // The cookie a Traefik gave out for the name: any address, then that one for good.
+    let value = "_da847=http://app:8080";
+    let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(value))]);
+    let pick = service.pick(&key(&headers, &[])).unwrap();
+    let headers = with_cookie(&pick.set_cookie.unwrap());
+    for _ in 0..5 {
+        let again = service.pick(&key(&headers, &[])).unwrap();
+        assert_eq!((again.server.id, again.set_cookie), (pick.server.id, None));
+    }
+
+    // One address is named exactly as Traefik does.
+    lab.settings.servers = vec![named("http://app:8080", &["10.0.0.1"])];
+    let single = lab.build(Some(&service));
+    assert_eq!(
+        single.servers[0].id, service.servers[0].id,
+        "the same server as before"
+    );
+    let cookie = single
+        .pick(&key(&HeaderMap::new(), &[]))
+        .unwrap()
+        .set_cookie
+        .unwrap();
+    let text = cookie.to_str().unwrap();
+    assert!(
+        text.starts_with("_da847=991436ded51ad1ce;"),
+        "sha256sum of the URL: {text}"
+    );
+}
+
+#[test]
+fn one_family_of_addresses_counts() {
+    for (addresses, expected, alternate) in [
+        (
+            &["::1", "127.0.0.1"][..],
+            &["127.0.0.1:80"][..],
+            Some("[::1]:80"),
+        ),
+        (&["::2", "::1"], &["[::1]:80", "[::2]:80"], None),
+        (
+            &["::1", "10.0.0.1", "10.0.0.2"],
+            &["10.0.0.1:80", "10.0.0.2:80"],
+            None,
+        ),
+    ] {
+        let mut lab = Lab::new(Strategy::RoundRobin, "");
+        lab.settings.servers = vec![named("http://app", addresses)];
+        let service = lab.build(None);
+        let got: Vec<_> = service
+            .servers
+            .iter()
+            .map(|s| s.address.unwrap().to_string())
+            .collect();
+        assert_eq!(got, expected, "{addresses:?}");
+        let got = service.servers[0]
+            .alternate
+            .map(|address| address.to_string());
+        assert_eq!(got.as_deref(), alternate, "{addresses:?}");
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_the_last_resort() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1");
+    lab.settings.servers.push(named("http://nowhere", &[]));
+    let service = lab.build(None);
+    assert_eq!(shares(&service, 10)["http://10.0.0.1"], 10);
+    service.servers[0]
+        .health
+        .probe_failed("x", Thresholds::default(), lab.now);
+    assert_eq!(pick(&service).as_deref(), Some("http://nowhere"));
+}
+
+#[test]
+fn a_reload_keeps_servers_place_and_budget() {
+    let mut lab = Lab::new(Strategy::RoundRobin, THREE).checked();
+    let before = lab.build(None);
+    pick(&before);
+    before.servers[1]
+        .health
+        .probe_failed("x", Thresholds::default(), lab.now);
+    lab.settings.servers = servers("http://10.0.0.2*5 http://10.0.0.4 http://10.0.0.1");
+    let after = lab.build(Some(&before));
+    assert!(
+        Arc::ptr_eq(&after.servers[0], &before.servers[1]),
+        "a new weight is no new server"
+    );
+    assert!(Arc::ptr_eq(&after.servers[2], &before.servers[0]));
+    assert!(Arc::ptr_eq(&after.budget, &before.budget));
+    assert_eq!(after.servers[1].id, ServerId(3));
+
+    let unchanged = lab.build(Some(&after));
+    drop((before, after));
+    pick(&unchanged);
+    assert_eq!(
+        lab.build(Some(&unchanged)).servers[0].readiness(),
+        Readiness::Down
+    );
+}
+
+#[test]
+fn numbers_are_used_again_but_serials_are_not() {
+    let mut lab = Lab::new(Strategy::RoundRobin, THREE);
+    let before = lab.build(None);
+    let (id, serial) = (before.servers[0].id, before.servers[0].serial());
+    drop(before);
+    lab.settings.servers = servers("http://10.0.0.9");
+    let after = lab.build(None);
+    assert_eq!(after.servers[0].id, id);
+    assert_ne!(after.servers[0].serial(), serial);
+}
+
+#[test]
+fn new_settings_make_a_new_server_that_knows_its_health() {
+    let mut lab = Lab::new(Strategy::RoundRobin, THREE).checked();
+    let before = lab.build(None);
+    before.servers[0]
+        .health
+        .probe_failed("x", Thresholds::default(), lab.now);
+    lab.settings.transport = Arc::new(Transport::plain("other@file".into()));
+    let after = lab.build(Some(&before));
+    assert!(
+        !Arc::ptr_eq(&after.servers[0], &before.servers[0]),
+        "connections must not be shared"
+    );
+    assert_eq!(after.servers[0].readiness(), Readiness::Down);
+    assert_eq!(after.servers[1].readiness(), Readiness::Waiting);
+}
+
+#[test]
+fn a_new_server_waits_for_its_first_probe_while_others_are_well() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1").checked();
+    let alone = lab.build(None);
+    assert!(pick(&alone).is_some(), "alone it is trusted");
+    alone.servers[0]
+        .health
+        .probe_succeeded(Thresholds::default(), lab.now);
+    lab.settings.servers = servers("http://10.0.0.1 http://10.0.0.2");
+    let two = lab.build(Some(&alone));
+    assert_eq!(shares(&two, 10)["http://10.0.0.1"], 10);
+    two.servers[1]
+        .health
+        .probe_succeeded(Thresholds::default(), lab.now);
+    assert_eq!(shares(&two, 10)["http://10.0.0.2"], 5);
+
+    lab.settings.health_check = None;
+    two.servers[1]
+        .health
+        .probe_failed("x", Thresholds::default(), lab.now);
+    let unchecked = lab.build(Some(&two));
+    assert_eq!(
+        shares(&unchecked, 10).len(),
+        2,
+        "without a check nobody is down"
+    );
+}
+
+#[test]
+fn passive_failures_take_a_server_down() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1 http://10.0.0.2");
+    lab.settings.passive = Some(PassiveSettings {
+        failure_window: Duration::from_secs(60),
+        max_failed_attempts: 2,
+    });
+    let service = lab.build(None);
+    fail(&service, 0);
+    let gone = Fault::client(FaultKind::ClientGone);
+    service.servers[0].observe(Outcome::Failed(gone));
+    assert!(service.servers[0].usable());
+    fail(&service, 0);
+    assert_eq!(shares(&service, 10)["http://10.0.0.2"], 10);
+    assert!(!service.servers[0].status().up());
+}
