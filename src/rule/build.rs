@@ -142,11 +142,15 @@ impl<'t> Builder<'t> {
         let text = self.host_text(argument)?;
         let form = match &*text {
             "*" => HostForm::Everything,
-            wildcard if wildcard.starts_with("*.") => HostForm::Wildcard,
+            text if names_parent(text) => HostForm::Wildcard,
             _ => HostForm::Exact,
         };
-        let labels = text.strip_prefix("*.").unwrap_or(&text);
-        if form != HostForm::Everything && labels.contains('*') {
+        let literal = if form == HostForm::Exact {
+            &*text
+        } else {
+            &text[1..]
+        };
+        if literal.contains('*') {
             self.note(argument.at, format!("`{text}` matches no host: a `*` stands for the whole first label and only there"));
         }
         Ok(Matcher::Host(Host {
@@ -364,6 +368,12 @@ impl<'t> Builder<'t> {
             .collect();
         error.hint(format!("write {}", calls.join(join)))
     }
+}
+
+/// Whether `text` is a wildcard in front of some name.
+fn names_parent(text: &str) -> bool {
+    text.strip_prefix("*.")
+        .is_some_and(|parent| !parent.trim_end_matches('.').is_empty())
 }
 
 /// Whether a known name is written all lower, all upper, or lower with a capital first letter.

@@ -1,15 +1,18 @@
 //! The immutable plan: everything compiled, swapped whole. No logic but lookups.
 
 pub mod cell;
+pub mod table;
 
 use std::sync::Arc;
 
 use crate::{
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
+    rule::Facts,
     service::Service,
 };
 
 pub use cell::{CachedSnapshot, SnapshotCell};
+use table::Table;
 
 /// All that the request path reads: one configuration, compiled. A request uses one snapshot from start to end.
 #[derive(Debug, Default)]
@@ -18,13 +21,25 @@ pub struct Snapshot {
     pub generation: u64,
     /// In the order of the install configuration, so that a listener knows its own by index.
     pub entry_points: Box<[EntryPoint]>,
-    /// Every mounted route, by name.
+    /// Every mounted route, in name order.
     pub routes: Box<[Arc<Route>]>,
-    /// Every service a route uses, by name.
+    /// Every service a route uses, in name order.
     pub services: Box<[Arc<Service>]>,
 }
 
 impl Snapshot {
+    /// The route of the entry point with this index that a request takes: of those whose rules match, the one of highest priority.
+    /// Does not allocate.
+    pub fn find(&self, entry_point: usize, tls: bool, facts: &Facts<'_>) -> Option<&Arc<Route>> {
+        let entry_point = self.entry_points.get(entry_point)?;
+        let table = if tls {
+            &entry_point.secure
+        } else {
+            &entry_point.plain
+        };
+        self.routes.get(usize::try_from(table.find(facts)?).ok()?)
+    }
+
     /// The mounted route of this name.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         let at = self
@@ -46,6 +61,10 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct EntryPoint {
     pub name: Arc<str>,
+    /// Routes for requests that come unencrypted, by their index in [`Snapshot::routes`].
+    pub plain: Table,
+    /// Routes for requests that come over TLS.
+    pub secure: Table,
     pub metrics: EntryPointMetrics,
     /// Where its requests are counted.
     pub traffic: TrafficMetrics,
