@@ -7,13 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::{
-    Diagnostic, Opaque, Placed,
-    routing::{Certificate, Middleware, Router, ServersTransport, Service, TlsOptions, TlsStore},
+use crate::{
+    config::{
+        Diagnostic, Opaque, Placed, Routing,
+        routing::{
+            Broken, Certificate, Layer4, Middleware, Router, ServersTransport, Service, TlsOptions,
+            TlsStore,
+        },
+    },
+    tls::DEFAULT_OPTIONS,
 };
 
 /// The merged routing configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Definitions {
     pub routers: Named<Router>,
     pub services: Named<Service>,
@@ -24,10 +30,112 @@ pub struct Definitions {
     /// As `tls_options`.
     pub tls_stores: Named<TlsStore>,
     pub certificates: Vec<Defined<Certificate>>,
-    /// Objects of TCP and UDP, which are known and not acted on.
+    /// Objects of TCP and UDP, by section and name: known, not acted on.
     pub layer4: BTreeMap<(&'static str, Arc<str>), Defined<Opaque>>,
     /// Objects that stand in the configuration but could not be read: their last good form may go on.
     pub broken: BTreeSet<(Kind, Arc<str>)>,
+    /// Global TLS objects that are left out because several providers define them.
+    pub clashing: BTreeSet<(Kind, Arc<str>)>,
+}
+
+impl Definitions {
+    /// What one provider wants.
+    pub fn of(provider: &Arc<str>, routing: Routing) -> Self {
+        let tls = routing.tls;
+        Self {
+            routers: named(provider, routing.http.routers),
+            services: named(provider, routing.http.services),
+            middlewares: named(provider, routing.http.middlewares),
+            servers_transports: named(provider, routing.http.servers_transports),
+            tls_options: named_tls(provider, tls.options),
+            tls_stores: named_tls(provider, tls.stores),
+            certificates: certificates(provider, tls.certificates),
+            layer4: layer4(provider, routing.tcp, routing.udp),
+            clashing: BTreeSet::new(),
+            broken: routing
+                .broken
+                .into_iter()
+                .filter_map(|broken| broken_name(provider, &broken))
+                .collect(),
+        }
+    }
+}
+
+fn named<T>(provider: &Arc<str>, objects: BTreeMap<String, Placed<T>>) -> Named<T> {
+    let qualified = |name: String| format!("{name}@{provider}").into();
+    objects
+        .into_iter()
+        .map(|(name, object)| define(provider, qualified(name), object))
+        .collect()
+}
+
+/// TLS options and stores called `default` belong to everybody.
+fn named_tls<T>(provider: &Arc<str>, objects: BTreeMap<String, Placed<T>>) -> Named<T> {
+    let objects = objects.into_iter();
+    objects
+        .map(|(name, object)| define(provider, tls_name(&name, provider), object))
+        .collect()
+}
+
+/// The name that TLS options or a TLS store written as `name` by `provider` go by.
+pub fn tls_name(name: &str, provider: &str) -> Arc<str> {
+    match name {
+        "" | DEFAULT_OPTIONS => DEFAULT_OPTIONS.into(),
+        name => qualify(name, provider).into(),
+    }
+}
+
+fn define<T>(provider: &Arc<str>, name: Arc<str>, object: Placed<T>) -> (Arc<str>, Defined<T>) {
+    let defined = Defined {
+        name: Arc::clone(&name),
+        provider: Arc::clone(provider),
+        object: Arc::new(object),
+    };
+    (name, defined)
+}
+
+/// Certificates have no names; they are counted.
+fn certificates(
+    provider: &Arc<str>,
+    certificates: Vec<Placed<Certificate>>,
+) -> Vec<Defined<Certificate>> {
+    let certificates = certificates.into_iter().enumerate();
+    let certificates = certificates
+        .map(|(index, object)| define(provider, format!("{index}@{provider}").into(), object).1);
+    certificates.collect()
+}
+
+fn layer4(
+    provider: &Arc<str>,
+    tcp: Layer4,
+    udp: Layer4,
+) -> BTreeMap<(&'static str, Arc<str>), Defined<Opaque>> {
+    let sections = [
+        ("tcp.routers", tcp.routers),
+        ("tcp.services", tcp.services),
+        ("tcp.middlewares", tcp.middlewares),
+        ("tcp.serversTransports", tcp.servers_transports),
+        ("udp.routers", udp.routers),
+        ("udp.services", udp.services),
+    ];
+    let sections = sections.into_iter();
+    sections
+        .flat_map(|(section, objects)| {
+            let objects = named(provider, objects).into_iter();
+            objects.map(move |(name, object)| ((section, name), object))
+        })
+        .collect()
+}
+
+fn broken_name(provider: &Arc<str>, broken: &Broken) -> Option<(Kind, Arc<str>)> {
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|kind| kind.section() == broken.section)?;
+    let name = match kind {
+        Kind::TlsOptions | Kind::TlsStore => tls_name(&broken.name, provider),
+        _ => format!("{}@{provider}", broken.name).into(),
+    };
+    Some((kind, name))
 }
 
 /// Objects of one kind by their qualified names.
@@ -67,6 +175,12 @@ impl<T> Defined<T> {
             "" => format!("{kind}.{}", self.name),
             field => format!("{kind}.{}.{field}", self.name),
         }
+    }
+}
+
+impl<T: PartialEq> PartialEq for Defined<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.object == other.object
     }
 }
 

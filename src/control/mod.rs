@@ -1,1 +1,3 @@
 //! The configuration river: collect updates, merge, compile, swap, report.
+
+pub mod merge;

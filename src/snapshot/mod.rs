@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::{
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
-    rule::Facts,
+    rule::{Facts, Rule, Syntax},
     service::Service,
+    tls::{SniTable, Tls},
 };
 
 pub use cell::{CachedSnapshot, SnapshotCell};
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub routes: Box<[Arc<Route>]>,
     /// Every service a route uses, in name order.
     pub services: Box<[Arc<Service>]>,
+    /// Certificates and TLS options; `None` only in the empty snapshot.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Snapshot {
@@ -65,6 +68,8 @@ pub struct EntryPoint {
     pub plain: Table,
     /// Routes for requests that come over TLS.
     pub secure: Table,
+    /// Certificates and TLS options by server name.
+    pub tls: Arc<SniTable>,
     pub metrics: EntryPointMetrics,
     /// Where its requests are counted.
     pub traffic: TrafficMetrics,
@@ -75,8 +80,11 @@ pub struct EntryPoint {
 pub struct Route {
     /// Qualified: `name@provider`.
     pub name: Arc<str>,
-    /// The rule's text.
+    /// The rule, as text and parsed.
     pub rule: Arc<str>,
+    pub matcher: Rule,
+    pub syntax: Syntax,
+    pub priority: i64,
     /// The name its service goes by in metrics and logs, qualified.
     pub service: Arc<str>,
     /// The qualified name of each step of its plan.
