@@ -20,4 +20,11 @@
 mod support;
 
 mod attack;
+mod lifecycle;
+mod middlewares;
+mod protocols;
+mod proxy_protocol;
+mod reload;
 mod routing;
+mod services;
+mod tls;

@@ -77,12 +77,7 @@ pub struct Call {
 impl Trust {
     /// Believes `authority` only.
     pub fn new(authority: &Authority) -> Self {
-        Self::build(authority, None)
-    }
-
-    /// Believes `authority` and shows `identity` when asked.
-    pub fn with_identity(authority: &Authority, identity: &Identity) -> Self {
-        Self::build(authority, Some(identity))
+        Self::build(authority)
     }
 
     /// Sends `name` in the handshake; without it, the host of the request.
@@ -103,21 +98,41 @@ impl Trust {
         Self { config, name: None }
     }
 
-    fn build(authority: &Authority, identity: Option<&Identity>) -> Self {
+    /// Shows `identity` when asked for a certificate.
+    pub fn identity(mut self, identity: &Identity) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        self.config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(super::certs::Credulous(provider)))
+            .with_client_auth_cert(identity.chain(), identity.key())
+            .unwrap();
+        self
+    }
+
+    /// Speaks one version of TLS only, and believes everything.
+    pub fn only(mut self, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        self.config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(super::certs::Credulous(provider)))
+            .with_no_client_auth();
+        self
+    }
+
+    fn build(authority: &Authority) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.certificate.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(
+        let config = ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots);
-        let config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => builder
-                .with_client_auth_cert(identity.chain(), identity.key())
-                .unwrap(),
-        };
+        .with_root_certificates(roots)
+        .with_no_client_auth();
         Self { config, name: None }
     }
 }

@@ -15,7 +15,7 @@ pub use backend::{Backend, Reply, Seen, Step, backend};
 pub use certs::{Authority, Identity};
 pub use client::{Answer, Client, Connection, Trust};
 pub use h2_backend::{grpc_backend, websocket_backend};
-pub use proxy::{Proxy, binary, proxy, subject_is_traefik};
+pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik};
 pub use raw::{Raw, RawAnswer, exchange, parse_answers};
 
 /// Polls `attempt` until it yields a value; panics with `what` after ten seconds.

@@ -1,0 +1,259 @@
+//! Start and end: signals, draining, ports in use, idle connections.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::support::{Backend, Proxy, Raw, Reply, all_to, backend, eventually, proxy};
+
+async fn slow_server() -> Backend {
+    backend("slow")
+        .reply(|seen| {
+            if seen.path() == "/slow" {
+                Reply::default()
+                    .pause(Duration::from_millis(1200))
+                    .write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+            } else {
+                Reply::status(200, "quick")
+            }
+        })
+        .run()
+        .await
+}
+
+async fn stage(server: &Backend, transport: serde_json::Value) -> Proxy {
+    let life = if transport == json!({}) {
+        transport
+    } else {
+        json!({"transport": transport})
+    };
+    proxy(&all_to(&[server.url()]))
+        .entry_point("web", &life)
+        .entry_point("traefik", &life)
+        .run()
+        .await
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_was_begun() {
+    let server = slow_server().await;
+    let mut proxy = stage(
+        &server,
+        json!({"lifeCycle": {"requestAcceptGraceTimeout": "500ms", "graceTimeOut": "10s"}}),
+    )
+    .await;
+    let client = proxy.client();
+    let mut kept = client.connect().await.unwrap();
+    assert_eq!(kept.get("/").await.status, 200);
+    let in_flight = tokio::spawn({
+        let client = client.clone();
+        async move { client.get("/slow").await }
+    });
+    eventually("the slow request is at the server", async || {
+        server.seen().len().ge(&1).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.signal("TERM");
+    // Still accepting, but ping says that the end is near.
+    let ping = eventually("ping tells the balancer in front", async || {
+        proxy
+            .admin()
+            .get("/ping")
+            .try_send()
+            .await
+            .ok()
+            .filter(|answer| answer.status == 503)
+    })
+    .await;
+    assert_eq!(ping.text(), "Service Unavailable");
+    assert_eq!(
+        client.get("/").await.status,
+        200,
+        "new requests are still served within requestAcceptGraceTimeout"
+    );
+    eventually("new connections are refused", async || {
+        TcpStream::connect(proxy.addr("web"))
+            .await
+            .err()
+            .map(|_| ())
+    })
+    .await;
+    let answer = in_flight.await.unwrap();
+    assert_eq!(
+        (
+            answer.status,
+            answer.text().as_str(),
+            answer.header("connection")
+        ),
+        (200, "done", Some("close"))
+    );
+    eventually("idle connections are closed", async || {
+        kept.is_closed().then_some(())
+    })
+    .await;
+    assert!(proxy.exited().await.success());
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_to_go() {
+    let server = slow_server().await;
+    let mut proxy = stage(&server, json!({"lifeCycle": {"graceTimeOut": "10s"}})).await;
+    let mut connection = proxy.client().h2().connect().await.unwrap();
+    assert_eq!(connection.get("/").await.status, 200);
+    let request = connection.request("GET", "/slow", &[], None);
+    let (answer, ()) = tokio::join!(connection.send(request), async {
+        eventually("the slow request is at the server", async || {
+            (server.hits() == 1).then_some(())
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        proxy.signal("TERM");
+    });
+    assert_eq!(answer.unwrap().text(), "done");
+    eventually("GOAWAY ends the connection", async || {
+        connection.is_closed().then_some(())
+    })
+    .await;
+    assert!(proxy.exited().await.success());
+}
+
+#[tokio::test]
+async fn the_grace_period_ends() {
+    let server = backend("hang")
+        .reply(|_| Reply::default().hang())
+        .run()
+        .await;
+    let mut proxy = stage(&server, json!({"lifeCycle": {"graceTimeOut": "600ms"}})).await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    eventually("the request is at the server", async || {
+        (server.hits() == 1).then_some(())
+    })
+    .await;
+    let start = Instant::now();
+    proxy.signal("TERM");
+    assert!(proxy.exited().await.success());
+    assert!(
+        (Duration::from_millis(500)..Duration::from_secs(5)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(raw.rest().await.closed);
+}
+
+#[tokio::test]
+async fn a_second_signal_forces_the_end() {
+    if crate::support::subject_is_traefik() {
+        return;
+    }
+    let server = backend("hang")
+        .reply(|_| Reply::default().hang())
+        .run()
+        .await;
+    let mut proxy = stage(&server, json!({"lifeCycle": {"graceTimeOut": "60s"}})).await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    eventually("the request is at the server", async || {
+        (server.hits() == 1).then_some(())
+    })
+    .await;
+    proxy.signal("TERM");
+    eventually("draining has begun", async || {
+        TcpStream::connect(proxy.addr("web"))
+            .await
+            .err()
+            .map(|_| ())
+    })
+    .await;
+    assert!(proxy.is_running());
+    let start = Instant::now();
+    proxy.signal("TERM");
+    proxy.exited().await;
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn connections_have_a_life_time_and_a_number_of_requests() {
+    let server = slow_server().await;
+    let counted = stage(&server, json!({"keepAliveMaxRequests": 3})).await;
+    let mut connection = counted.client().connect().await.unwrap();
+    let mut closes = Vec::new();
+    for _ in 0..3 {
+        closes.push(
+            connection
+                .get("/")
+                .await
+                .header("connection")
+                .map(str::to_owned),
+        );
+    }
+    assert_eq!(closes, [None, None, Some("close".to_owned())]);
+    let timed = stage(&server, json!({"keepAliveMaxTime": "300ms"})).await;
+    let mut connection = timed.client().connect().await.unwrap();
+    assert_eq!(connection.get("/").await.header("connection"), None);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(
+        connection.get("/").await.header("connection"),
+        Some("close")
+    );
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_in_time() {
+    let server = slow_server().await;
+    let proxy = stage(
+        &server,
+        json!({"respondingTimeouts": {"idleTimeout": "400ms"}}),
+    )
+    .await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let start = Instant::now();
+    let answer = raw.rest_for(Duration::from_secs(5)).await;
+    assert_eq!(answer.statuses(), [200]);
+    assert!(
+        answer.closed
+            && (Duration::from_millis(300)..Duration::from_secs(3)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn idle_connections_come_back_to_life() {
+    // A connection that has been idle for a while gives its buffers back; the next request on it must not notice.
+    let server = slow_server().await;
+    let proxy = stage(&server, json!({})).await;
+    let mut connection = proxy.client().connect().await.unwrap();
+    for pause in [0, 300, 1500, 6000] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        assert_eq!(
+            connection.get("/").await.text(),
+            "quick",
+            "after {pause} ms"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_a_clear_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut proxy = proxy(&all_to(&["http://127.0.0.1:1".to_owned()]))
+        .entry_point("other", &json!({"address": address}))
+        .no_wait()
+        .run()
+        .await;
+    assert!(!proxy.exited().await.success());
+    let log = proxy.log();
+    assert!(
+        log.contains(&address) && log.contains("in use") && log.contains("other"),
+        "{log}"
+    );
+}
