@@ -30,7 +30,7 @@ fn head(host: &'static str, lines: &[&str]) -> RequestHead {
     for line in lines {
         let (name, value) = line
             .split_once(": ")
-            .unwrap_or((line.trim_end_matches(':'), ""));
+            .unwrap_or_else(|| (line.trim_end_matches(':'), ""));
         headers.append(
             HeaderName::from_bytes(name.as_bytes()).unwrap(),
             HeaderValue::from_str(value).unwrap(),
