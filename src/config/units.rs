@@ -35,6 +35,11 @@ impl Span {
         }
     }
 
+    /// Nanoseconds.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self { nanos }
+    }
+
     /// Nanoseconds, negative for a negative span.
     pub const fn nanos(self) -> i64 {
         self.nanos

@@ -1,11 +1,168 @@
 //! One file per middleware: configuration to behaviour.
 //!
-//! A route's plan is a list of [`Middleware`]s. [`Hook::request`] runs in order, [`Hook::response`] in reverse for those whose request
-//! hook ran. Everything a middleware needs is computed when the configuration is compiled.
+//! A route's plan is a list of [`Middleware`]s. `request` runs in order, `response` in reverse for those whose request hook ran and let
+//! the request pass. Everything a middleware needs is computed when the configuration is compiled; what must outlive a reload is handed
+//! over by [`Middleware::adopt`].
 
-use std::{future::Future, pin::Pin, time::Duration};
+mod add_prefix;
+mod escape;
+mod in_flight;
+mod ip_allow;
+mod rate_limit;
+mod redirect;
+mod replace_path;
+mod report;
+mod source;
+mod strip_prefix;
+#[cfg(test)]
+mod testing;
 
-use crate::exchange::{Exchange, Response};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use crate::{
+    config::{Diagnostic, Placed, routing::Middleware as Config},
+    exchange::{Exchange, Response},
+    observe::MiddlewareMetrics,
+};
+
+use add_prefix::AddPrefix;
+use in_flight::InFlight;
+use ip_allow::IpAllow;
+use rate_limit::RateLimit;
+use redirect::Redirect;
+use replace_path::{ReplacePath, ReplacePathRegex};
+use report::Report;
+use strip_prefix::{StripPrefix, StripPrefixRegex};
+
+/// One step of a plan.
+#[derive(Debug)]
+pub enum Middleware {
+    AddPrefix(AddPrefix),
+    InFlight(Box<InFlight>),
+    IpAllow(Box<IpAllow>),
+    RateLimit(Box<RateLimit>),
+    Redirect(Box<Redirect>),
+    ReplacePath(ReplacePath),
+    ReplacePathRegex(Box<ReplacePathRegex>),
+    StripPrefix(StripPrefix),
+    StripPrefixRegex(StripPrefixRegex),
+    /// One that the embedder brought.
+    Custom(Arc<dyn Hook>),
+}
+
+/// Reads a file that a middleware names (`usersFile`): its content, or why it cannot be had.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+impl Middleware {
+    /// Builds the middleware `name` (qualified, `auth@file`), once per router that uses it. `None` if it is unusable; `findings` says
+    /// why, and also what is merely doubtful. A chain is no step and must have been expanded before.
+    pub fn build(
+        name: &str,
+        config: &Placed<Config>,
+        read: ReadFile<'_>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
+        let _ = read;
+        let report = &mut Report::new(name, config, findings);
+        match &config.value {
+            Config::AddPrefix(config) => AddPrefix::build(config, report).map(Self::AddPrefix),
+            Config::InFlightReq(config) => {
+                InFlight::build(config, report).map(|it| Self::InFlight(Box::new(it)))
+            }
+            Config::RateLimit(config) => {
+                RateLimit::build(config, report).map(|it| Self::RateLimit(Box::new(it)))
+            }
+            Config::IpAllowList(config) => {
+                IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
+            }
+            Config::IpWhiteList(config) => {
+                report.warning("", "`ipWhiteList` is the old name of `ipAllowList`");
+                IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
+            }
+            Config::RedirectRegex(config) => {
+                Redirect::by_regex(config, report).map(|it| Self::Redirect(Box::new(it)))
+            }
+            Config::RedirectScheme(config) => {
+                Redirect::to_scheme(config, report).map(|it| Self::Redirect(Box::new(it)))
+            }
+            Config::ReplacePath(config) => {
+                ReplacePath::build(config, report).map(Self::ReplacePath)
+            }
+            Config::ReplacePathRegex(config) => ReplacePathRegex::build(config, report)
+                .map(|it| Self::ReplacePathRegex(Box::new(it))),
+            Config::StripPrefix(config) => {
+                Some(Self::StripPrefix(StripPrefix::build(config, report)))
+            }
+            Config::StripPrefixRegex(config) => {
+                StripPrefixRegex::build(config, report).map(Self::StripPrefixRegex)
+            }
+            other => {
+                report.error("", format!("`{}` is not supported yet", other.kind()));
+                None
+            }
+        }
+    }
+
+    /// Takes over what must outlive a reload (rate buckets, in-flight counts, verified passwords) from the instance that had the same
+    /// name on the same router before.
+    pub fn adopt(&mut self, previous: &Self) {
+        match (self, previous) {
+            (Self::InFlight(new), Self::InFlight(old)) => new.adopt(old),
+            (Self::RateLimit(new), Self::RateLimit(old)) => new.adopt(old),
+            _ => {}
+        }
+    }
+
+    /// The type under which this one's refusals are counted; `None` if there is nothing to count.
+    pub fn metrics_kind(&self) -> Option<&'static str> {
+        match self {
+            Self::InFlight(_) => Some("inflightreq"),
+            Self::RateLimit(_) => Some("ratelimit"),
+            _ => None,
+        }
+    }
+
+    /// Gives the counters of [`Middleware::metrics_kind`].
+    pub fn count_with(&mut self, metrics: MiddlewareMetrics) {
+        match self {
+            Self::InFlight(it) => it.count_with(metrics),
+            Self::RateLimit(it) => it.count_with(metrics),
+            _ => {}
+        }
+    }
+
+    /// Runs the request hook.
+    pub fn request(&self, exchange: &mut Exchange) -> Flow {
+        match self {
+            Self::AddPrefix(it) => it.request(exchange),
+            Self::InFlight(it) => it.request(exchange),
+            Self::IpAllow(it) => it.request(exchange),
+            Self::RateLimit(it) => it.request(exchange),
+            Self::Redirect(it) => it.request(exchange),
+            Self::ReplacePath(it) => it.request(exchange),
+            Self::ReplacePathRegex(it) => it.request(exchange),
+            Self::StripPrefix(it) => it.request(exchange),
+            Self::StripPrefixRegex(it) => it.request(exchange),
+            Self::Custom(it) => it.request(exchange),
+        }
+    }
+
+    /// Runs the response hook.
+    pub fn response(&self, exchange: &mut Exchange, response: &mut Response) {
+        match self {
+            Self::AddPrefix(_)
+            | Self::InFlight(_)
+            | Self::IpAllow(_)
+            | Self::RateLimit(_)
+            | Self::Redirect(_)
+            | Self::ReplacePath(_)
+            | Self::ReplacePathRegex(_)
+            | Self::StripPrefix(_)
+            | Self::StripPrefixRegex(_) => {}
+            Self::Custom(it) => it.response(exchange, response),
+        }
+    }
+}
 
 /// What happens after a request hook.
 pub enum Flow {
@@ -17,6 +174,24 @@ pub enum Flow {
     Wait(Duration),
     /// Something must be awaited first (a password hash on the blocking pool, an auth service).
     Later(Pin<Box<dyn Future<Output = Resume>>>),
+}
+
+impl Flow {
+    /// Answers the client now.
+    pub fn respond(response: Response) -> Self {
+        Self::Respond(Box::new(response))
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Continue => f.write_str("Continue"),
+            Self::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
+            Self::Wait(delay) => f.debug_tuple("Wait").field(delay).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
 }
 
 /// What to do with the exchange once the awaited result is there.
@@ -33,5 +208,11 @@ pub trait Hook: Send + Sync {
     /// Edits the response. `exchange.request` still holds the request as it was sent on.
     fn response(&self, exchange: &mut Exchange, response: &mut Response) {
         let _ = (exchange, response);
+    }
+}
+
+impl fmt::Debug for dyn Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
     }
 }
