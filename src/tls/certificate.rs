@@ -350,3 +350,141 @@ fn hex(bytes: &[u8]) -> String {
         .map(|digit| char::from(DIGITS[usize::from(digit)]))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EC: (&str, &str) = (
+        include_str!("../../tests/fixtures/tls/ec.crt"),
+        include_str!("../../tests/fixtures/tls/ec.sec1.key"),
+    );
+    const RSA: &str = include_str!("../../tests/fixtures/tls/rsa.crt");
+    const ED25519: (&str, &str) = (
+        include_str!("../../tests/fixtures/tls/ed25519.crt"),
+        include_str!("../../tests/fixtures/tls/ed25519.key"),
+    );
+
+    fn parse(chain: &str, key: &str) -> Result<Certificate, Finding> {
+        Certificate::parse(chain.as_bytes(), key.as_bytes())
+    }
+
+    #[test]
+    fn reads_every_encoding_of_keys() {
+        let cases = [
+            (EC.0, EC.1, "ECDSA", 256),
+            (
+                RSA,
+                include_str!("../../tests/fixtures/tls/rsa.pkcs1.key"),
+                "RSA",
+                2048,
+            ),
+            (
+                RSA,
+                include_str!("../../tests/fixtures/tls/rsa.pkcs8.key"),
+                "RSA",
+                2048,
+            ),
+            (ED25519.0, ED25519.1, "Ed25519", 256),
+        ];
+        for (chain, key, kind, bits) in cases {
+            let facts = parse(chain, key).unwrap().facts().clone();
+            assert_eq!((facts.key_type, facts.key_bits), (kind, bits));
+        }
+    }
+
+    #[test]
+    fn tells_what_stands_in_it() {
+        let certificate = parse(EC.0, EC.1).unwrap();
+        let facts = certificate.facts();
+        assert_eq!(
+            facts.names,
+            [
+                "*.example.com",
+                "192.0.2.7",
+                "2001:db8::7",
+                "ec.example.com"
+            ]
+        );
+        assert_eq!(facts.dns_names, ["*.example.com", "ec.example.com"]);
+        assert_eq!(facts.addresses.len(), 2);
+        assert_eq!(facts.common_name, "EC.example.com");
+        assert_eq!(facts.issuer_organization, "Example Org");
+        assert_eq!(facts.version, "v3");
+        assert_eq!(facts.signature_algorithm, "ECDSA-SHA256");
+        assert_eq!(facts.fingerprint.len(), 64);
+        assert!(facts.serial.bytes().all(|digit| digit.is_ascii_digit()));
+        assert!(!format!("{certificate:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn reads_certificates_without_extensions() {
+        let old = include_str!("../../tests/fixtures/tls/v1.crt");
+        let facts = parse(old, EC.1).unwrap().facts().clone();
+        assert_eq!((facts.version.as_str(), facts.names.len()), ("v1", 1));
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_what_to_do() {
+        let encrypted = include_str!("../../tests/fixtures/tls/encrypted.pkcs8.key");
+        let legacy = include_str!("../../tests/fixtures/tls/encrypted.legacy.key");
+        let odd_curve = include_str!("../../tests/fixtures/tls/k256.key");
+        let cut = &EC.0[..EC.0.len() / 2];
+        let garbled = EC.0.replacen("MII", "M!I", 1);
+        let cases = [
+            (EC.0, ED25519.1, "keyFile", "does not belong"),
+            (EC.0, encrypted, "keyFile", "encrypted"),
+            (EC.0, legacy, "keyFile", "encrypted"),
+            (EC.0, odd_curve, "keyFile", "not supported"),
+            (EC.0, EC.0, "keyFile", "swapped"),
+            (EC.0, "", "keyFile", "no private key"),
+            (EC.1, EC.1, "certFile", "swapped"),
+            ("", EC.1, "certFile", "no certificate"),
+            ("0\u{82}", EC.1, "certFile", "openssl x509"),
+            (cut, EC.1, "certFile", "END line"),
+            (&garbled, EC.1, "certFile", "base64"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                EC.1,
+                "certFile",
+                "cannot be decoded",
+            ),
+        ];
+        for (chain, key, field, message) in cases {
+            let finding = parse(chain, key).unwrap_err();
+            assert_eq!(finding.field, field, "{finding}");
+            assert!(
+                finding.fatal && finding.to_string().contains(message),
+                "{finding}"
+            );
+        }
+    }
+
+    #[test]
+    fn warns_of_expired_and_of_future_certificates() {
+        let certificate = parse(EC.0, EC.1).unwrap();
+        let facts = certificate.facts();
+        let at = |now: i64| {
+            certificate
+                .check_validity(now)
+                .map(|finding| finding.message)
+        };
+        assert_eq!(at(facts.not_before), None);
+        assert_eq!(at(facts.not_after), None);
+        assert!(
+            at(facts.not_after + 3 * 86_400)
+                .unwrap()
+                .contains("3 days ago")
+        );
+        assert!(at(facts.not_before - 1).unwrap().contains("not valid yet"));
+    }
+
+    #[test]
+    fn generates_a_default() {
+        let certificate = Certificate::generate().unwrap();
+        let facts = certificate.facts();
+        assert_eq!(facts.common_name, "PORTWAY DEFAULT CERT");
+        assert_eq!((facts.key_type, facts.key_bits), ("ECDSA", 256));
+        assert!(facts.dns_names[0].ends_with(".portway.default"));
+    }
+}

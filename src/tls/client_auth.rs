@@ -18,93 +18,52 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::finding::Finding;
-use super::options::ClientAuth;
-use super::suites;
+use super::options::OptionsSpec;
+use crate::config::routing::ClientAuthType as Kind;
 
 /// A verifier and the identity of what it demands, so that only sessions verified alike are resumed.
 pub(super) type Verifier = (Arc<dyn ClientCertVerifier>, [u8; 32]);
 
-/// The verifier `auth` asks for; `None` after a fatal finding.
+/// The verifier the options ask for; `None` after a fatal finding.
 pub(super) fn decode(
-    auth: &ClientAuth,
+    spec: &OptionsSpec,
     provider: &Arc<CryptoProvider>,
     findings: &mut Vec<Finding>,
 ) -> Option<Verifier> {
-    let kind = kind(auth, findings)?;
+    let kind = kind(spec);
     let algorithms = provider.signature_verification_algorithms;
-    let authorities = authorities(auth, findings)?;
+    let authorities = authorities(spec, findings)?;
     let policy = policy(kind, &authorities);
     let verifier: Arc<dyn ClientCertVerifier> = match kind {
-        Kind::None => WebPkiClientVerifier::no_client_auth(),
-        Kind::Request | Kind::RequireAny => Arc::new(AnyCertificate {
-            mandatory: kind == Kind::RequireAny,
+        Kind::NoClientCert => WebPkiClientVerifier::no_client_auth(),
+        Kind::RequestClientCert | Kind::RequireAnyClientCert => Arc::new(AnyCertificate {
+            mandatory: kind == Kind::RequireAnyClientCert,
             algorithms,
         }),
-        Kind::VerifyIfGiven | Kind::RequireAndVerify if authorities.is_empty() => {
-            findings.push(Finding::error(
-                "clientAuth.caFiles",
-                format!("`{}` needs the authorities to verify with", auth.kind),
-                "name at least one PEM file of CA certificates",
-            ));
-            return None;
+        Kind::VerifyClientCertIfGiven | Kind::RequireAndVerifyClientCert => {
+            let mandatory = kind == Kind::RequireAndVerifyClientCert;
+            signed_by(authorities, mandatory, provider, findings)?
         }
-        Kind::VerifyIfGiven | Kind::RequireAndVerify => signed_by(
-            authorities,
-            kind == Kind::RequireAndVerify,
-            provider,
-            findings,
-        )?,
     };
     Some((verifier, policy))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    None,
-    Request,
-    RequireAny,
-    VerifyIfGiven,
-    RequireAndVerify,
-}
-
-const KINDS: [(&str, Kind); 5] = [
-    ("NoClientCert", Kind::None),
-    ("RequestClientCert", Kind::Request),
-    ("RequireAnyClientCert", Kind::RequireAny),
-    ("VerifyClientCertIfGiven", Kind::VerifyIfGiven),
-    ("RequireAndVerifyClientCert", Kind::RequireAndVerify),
-];
-
 /// Naming authorities and no kind means to verify: whoever gives a CA wants it checked.
-fn kind(auth: &ClientAuth, findings: &mut Vec<Finding>) -> Option<Kind> {
-    if auth.kind.is_empty() {
-        return Some(if auth.authorities.is_empty() {
-            Kind::None
-        } else {
-            Kind::RequireAndVerify
-        });
-    }
-    let known = KINDS.iter().find(|(name, _)| *name == auth.kind);
-    if known.is_none() {
-        let hint = suites::nearest(&auth.kind, KINDS.iter().map(|(name, _)| *name)).map_or_else(
-            || "use one of NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert".to_owned(),
-            |name| format!("did you mean `{name}`?"),
-        );
-        findings.push(Finding::error(
-            "clientAuth.clientAuthType",
-            format!("`{}` is not a kind of client authentication", auth.kind),
-            hint,
-        ));
-    }
-    known.map(|(_, kind)| *kind)
+fn kind(spec: &OptionsSpec) -> Kind {
+    let default = if spec.authorities.is_empty() {
+        Kind::NoClientCert
+    } else {
+        Kind::RequireAndVerifyClientCert
+    };
+    spec.options.client_auth.client_auth_type.unwrap_or(default)
 }
 
 fn authorities(
-    auth: &ClientAuth,
+    spec: &OptionsSpec,
     findings: &mut Vec<Finding>,
 ) -> Option<Vec<CertificateDer<'static>>> {
     let mut all = Vec::new();
-    for (index, text) in auth.authorities.iter().enumerate() {
+    for (index, text) in spec.authorities.iter().enumerate() {
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
         match read {
             Ok(certificates) if !certificates.is_empty() => all.extend(certificates),
@@ -127,6 +86,14 @@ fn signed_by(
     provider: &Arc<CryptoProvider>,
     findings: &mut Vec<Finding>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
+    if authorities.is_empty() {
+        findings.push(Finding::error(
+            "clientAuth.caFiles",
+            "clients cannot be verified without authorities to verify them with",
+            "name at least one PEM file of CA certificates",
+        ));
+        return None;
+    }
     let mut roots = RootCertStore::empty();
     let (accepted, _) = roots.add_parsable_certificates(authorities.iter().cloned());
     if accepted < authorities.len() {

@@ -139,3 +139,98 @@ fn spread(claims: &[Claim<'_>], by_host: &BTreeMap<&str, Vec<usize>>, verdicts: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Verdict::{Conflicted, Kept, NoHost};
+
+    /// `claims`: `host host ...=options`; returns the verdicts and `host=options ...`.
+    fn settle(claims: &[&str], strict: bool) -> (Vec<Verdict>, String) {
+        let owned = |hosts: &str| hosts.split_whitespace().map(str::to_owned).collect();
+        let split: Vec<(Vec<_>, _)> = claims
+            .iter()
+            .map(|claim| claim.split_once('=').unwrap())
+            .map(|(hosts, options)| (owned(hosts), options))
+            .collect();
+        let claims: Vec<_> = split
+            .iter()
+            .map(|(hosts, options)| Claim { hosts, options })
+            .collect();
+        let agreement = agree(&claims, strict);
+        let hosts: Vec<_> = agreement
+            .host_options()
+            .map(|(host, options)| format!("{host}={options}"))
+            .collect();
+        (agreement.verdicts, hosts.join(" "))
+    }
+
+    #[test]
+    fn settles_hosts_and_routers() {
+        let cases: [(&[&str], bool, &[Verdict], &str); 9] = [
+            (
+                &["a=x", "a=x", "b=y"],
+                false,
+                &[Kept, Kept, Kept],
+                "a=x b=y",
+            ),
+            (
+                &["a=x", "a=y"],
+                false,
+                &[Conflicted, Conflicted],
+                "a=default",
+            ),
+            // A router that asked for the default is part of the conflict, and renamed with the others.
+            (
+                &["a=default", "a=y"],
+                false,
+                &[Conflicted, Conflicted],
+                "a=default",
+            ),
+            // A conflict on one host moves the router on all its hosts.
+            (
+                &["a b=x", "b=y"],
+                false,
+                &[Conflicted, Conflicted],
+                "a=default b=default",
+            ),
+            // And with it the routers that share those.
+            (
+                &["a b=x", "b=y", "a c=x", "c=default"],
+                false,
+                &[Conflicted, Conflicted, Conflicted, Conflicted],
+                "a=default b=default c=default",
+            ),
+            // Disabled routers have no say on other hosts.
+            (
+                &["a b=x", "b=y", "a=x"],
+                true,
+                &[Conflicted, Conflicted, Kept],
+                "a=x b=default",
+            ),
+            (&["=x", "=default"], false, &[NoHost, Kept], ""),
+            (&["*.a=x", "b.a=y"], false, &[Kept, Kept], "*.a=x b.a=y"),
+            (&["a a=x"], false, &[Kept], "a=x"),
+        ];
+        for (claims, strict, verdicts, hosts) in cases {
+            let settled = settle(claims, strict);
+            assert_eq!(settled.0, verdicts, "{claims:?}");
+            assert_eq!(settled.1, hosts, "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn names_who_is_at_odds() {
+        let hosts = ["a".to_owned()];
+        let claim = |options| Claim {
+            hosts: &hosts,
+            options,
+        };
+        let agreement = agree(&[claim("x"), claim("y"), claim("x")], false);
+        let conflict = Conflict {
+            host: "a".to_owned(),
+            claims: vec![0, 1, 2],
+        };
+        assert_eq!(agreement.conflicts, [conflict]);
+    }
+}

@@ -21,6 +21,6 @@ pub use accept::{AcceptError, accept, session};
 pub use certificate::{Certificate, Facts};
 pub use finding::Finding;
 pub use hosts::{Agreement, Claim, Conflict, Verdict, agree};
-pub use options::{ClientAuth, DEFAULT_OPTIONS, OptionsSpec};
+pub use options::{DEFAULT_OPTIONS, OptionsSpec};
 pub use selection::CertificateTable;
 pub use table::{Refusal, Selected, SniTable, Tls, TlsInputs};

@@ -11,37 +11,17 @@ use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite, SupportedProtocolV
 use super::client_auth;
 use super::finding::Finding;
 use super::suites::{self, Named};
+use crate::config::routing::{TlsOptions, TlsVersion};
 
 /// Name of the options a router uses when it names none.
 pub const DEFAULT_OPTIONS: &str = "default";
 
-/// One options object as configured, certificate files already read; empty means absent.
+/// One options object as configured, with the files it names already read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptionsSpec {
-    /// `minVersion`, e.g. `VersionTLS12`.
-    pub min_version: String,
-    /// `maxVersion`, e.g. `VersionTLS13`.
-    pub max_version: String,
-    /// `cipherSuites`, Go's names; they concern TLS 1.2 only.
-    pub cipher_suites: Vec<String>,
-    /// `curvePreferences`.
-    pub curve_preferences: Vec<String>,
-    /// `clientAuth`.
-    pub client_auth: ClientAuth,
-    /// `sniStrict`.
-    pub sni_strict: bool,
-    /// `alpnProtocols`; `None` for the default.
-    pub alpn_protocols: Option<Vec<String>>,
-    /// `disableSessionTickets`.
-    pub disable_session_tickets: bool,
-}
-
-/// Which client certificates are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClientAuth {
-    /// `clientAuthType`.
-    pub kind: String,
-    /// PEM text of each of `caFiles`.
+    /// As configured.
+    pub options: TlsOptions,
+    /// PEM text of each of `clientAuth.caFiles`, in order.
     pub authorities: Vec<Arc<str>>,
 }
 
@@ -61,27 +41,28 @@ impl Settings {
     /// Decodes `spec`; `None` if it cannot be served, and then one of the findings is fatal.
     pub(super) fn decode(spec: &OptionsSpec) -> (Option<Self>, Vec<Finding>) {
         let mut findings = Vec::new();
-        let versions = versions(spec, &mut findings);
-        let cipher_suites = cipher_suites(spec, &versions, &mut findings);
-        let kx_groups = curves(spec, &mut findings);
+        let options = &spec.options;
+        let versions = versions(options, &mut findings);
+        let cipher_suites = cipher_suites(options, &versions, &mut findings);
+        let kx_groups = curves(options, &mut findings);
         let provider = Arc::new(CryptoProvider {
             cipher_suites,
             kx_groups,
             ..aws_lc_rs::default_provider()
         });
-        let client = client_auth::decode(&spec.client_auth, &provider, &mut findings);
+        let client = client_auth::decode(spec, &provider, &mut findings);
         let (Some((verifier, policy)), false) =
             (client, findings.iter().any(|finding| finding.fatal))
         else {
             return (None, findings);
         };
         let settings = Self {
-            sni_strict: spec.sni_strict,
-            ticket_policy: (!spec.disable_session_tickets).then_some(policy),
+            sni_strict: options.sni_strict,
+            ticket_policy: (!options.disable_session_tickets).then_some(policy),
             versions,
             provider,
             verifier,
-            alpn: alpn(spec),
+            alpn: alpn(options),
         };
         (Some(settings), findings)
     }
@@ -109,56 +90,22 @@ impl Settings {
     }
 }
 
-/// Position of a configured version among 1.0 to 1.3; `None` if absent or unknown.
-fn version(field: &str, value: &str, findings: &mut Vec<Finding>) -> Option<u8> {
-    const NAMES: [&str; 4] = [
-        "VersionTLS10",
-        "VersionTLS11",
-        "VersionTLS12",
-        "VersionTLS13",
-    ];
-    if value.is_empty() {
-        return None;
-    }
-    let position = (0..).zip(NAMES).find(|(_, name)| *name == value);
-    if position.is_none() {
-        let hint = suites::nearest(value, NAMES).map_or_else(
-            || "use VersionTLS12 or VersionTLS13".to_owned(),
-            |name| format!("did you mean `{name}`?"),
-        );
-        findings.push(Finding::warning(
-            field,
-            format!("`{value}` is not a TLS version; the default is used"),
-            hint,
-        ));
-    }
-    position.map(|(position, _)| position)
-}
-
 fn versions(
-    spec: &OptionsSpec,
+    options: &TlsOptions,
     findings: &mut Vec<Finding>,
 ) -> Vec<&'static SupportedProtocolVersion> {
-    const TLS12_POSITION: u8 = 2;
-    const TLS13_POSITION: u8 = 3;
-    let min = version("minVersion", &spec.min_version, findings).unwrap_or(TLS12_POSITION);
-    let max = version("maxVersion", &spec.max_version, findings).unwrap_or(TLS13_POSITION);
-    if max < TLS12_POSITION {
+    let min = options.min_version.unwrap_or(TlsVersion::Tls12);
+    let max = options.max_version.unwrap_or(TlsVersion::Tls13);
+    if max < TlsVersion::Tls12 {
         findings.push(Finding::error(
             "maxVersion",
-            format!(
-                "`{}` leaves no version that is still secure",
-                spec.max_version
-            ),
+            "no version is left that is still secure",
             "use VersionTLS12 or VersionTLS13",
         ));
-    } else if min < TLS12_POSITION {
+    } else if min < TlsVersion::Tls12 {
         findings.push(Finding::warning(
             "minVersion",
-            format!(
-                "`{}` is broken and not spoken; TLS 1.2 is the lowest version",
-                spec.min_version
-            ),
+            "TLS 1.0 and 1.1 are broken and not spoken; the lowest version is TLS 1.2",
             "set VersionTLS12; clients that cannot do better are refused",
         ));
     }
@@ -169,21 +116,21 @@ fn versions(
             "swap minVersion and maxVersion",
         ));
     }
-    [(TLS13_POSITION, &TLS13), (TLS12_POSITION, &TLS12)]
+    [(TlsVersion::Tls13, &TLS13), (TlsVersion::Tls12, &TLS12)]
         .into_iter()
-        .filter(|(position, _)| (min..=max).contains(position))
+        .filter(|(version, _)| (min..=max).contains(version))
         .map(|(_, version)| version)
         .collect()
 }
 
 /// The configured list concerns TLS 1.2; those of TLS 1.3 are all safe and always on.
 fn cipher_suites(
-    spec: &OptionsSpec,
+    options: &TlsOptions,
     versions: &[&'static SupportedProtocolVersion],
     findings: &mut Vec<Finding>,
 ) -> Vec<SupportedCipherSuite> {
     let mut chosen: Vec<CipherSuite> = Vec::new();
-    for (index, name) in spec.cipher_suites.iter().enumerate() {
+    for (index, name) in options.cipher_suites.iter().enumerate() {
         let field = format!("cipherSuites[{index}]");
         match suites::suite(name) {
             Named::Known(suite) => chosen.push(suite),
@@ -196,14 +143,16 @@ fn cipher_suites(
         }
     }
     let all: Vec<_> = suites::SUITES.iter().map(|(_, suite)| *suite).collect();
-    if spec.cipher_suites.is_empty() {
+    if options.cipher_suites.is_empty() {
         return all;
     }
     let usable: Vec<_> = all
         .into_iter()
         .filter(|suite| suite.tls13().is_some() || chosen.contains(&suite.suite()))
         .collect();
-    if usable.iter().all(|suite| suite.tls13().is_some()) && versions.contains(&&TLS12) {
+    let refused = findings.iter().any(|finding| finding.fatal);
+    if !refused && usable.iter().all(|suite| suite.tls13().is_some()) && versions.contains(&&TLS12)
+    {
         findings.push(only_tls13(versions));
     }
     usable
@@ -224,11 +173,11 @@ fn only_tls13(versions: &[&'static SupportedProtocolVersion]) -> Finding {
 }
 
 fn curves(
-    spec: &OptionsSpec,
+    options: &TlsOptions,
     findings: &mut Vec<Finding>,
 ) -> Vec<&'static dyn rustls::crypto::SupportedKxGroup> {
     let mut chosen = Vec::new();
-    for (index, name) in spec.curve_preferences.iter().enumerate() {
+    for (index, name) in options.curve_preferences.iter().enumerate() {
         let field = format!("curvePreferences[{index}]");
         match suites::curve(name) {
             Named::Known(group) => chosen.push(group),
@@ -240,7 +189,7 @@ fn curves(
             Named::Unknown(nearest) => findings.push(unknown(field, name, "curve", nearest)),
         }
     }
-    if spec.curve_preferences.is_empty() {
+    if options.curve_preferences.is_empty() {
         return suites::default_curves();
     }
     if chosen.is_empty() {
@@ -263,13 +212,159 @@ fn unknown(field: String, name: &str, what: &str, nearest: Option<&'static str>)
 
 /// `acme-tls/1` is not offered even if listed: nothing answers such a handshake, and a client that finds the protocol
 /// refused learns so at once.
-fn alpn(spec: &OptionsSpec) -> Vec<Vec<u8>> {
-    match &spec.alpn_protocols {
+fn alpn(options: &TlsOptions) -> Vec<Vec<u8>> {
+    match &options.alpn_protocols {
         None => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Some(protocols) => protocols
             .iter()
             .filter(|protocol| !protocol.is_empty() && *protocol != "acme-tls/1")
             .map(|protocol| protocol.as_bytes().to_vec())
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::routing::{ClientAuth, ClientAuthType};
+
+    fn decode(options: TlsOptions) -> (Option<Settings>, Vec<String>) {
+        let spec = OptionsSpec {
+            options,
+            authorities: Vec::new(),
+        };
+        let (settings, findings) = Settings::decode(&spec);
+        let fatal = findings.iter().any(|finding| finding.fatal);
+        assert_eq!(settings.is_none(), fatal, "{findings:?}");
+        (settings, findings.iter().map(ToString::to_string).collect())
+    }
+
+    fn suites(names: &[&str]) -> TlsOptions {
+        TlsOptions {
+            cipher_suites: names.iter().map(ToString::to_string).collect(),
+            ..TlsOptions::default()
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_served_and_warns_of_the_rest() {
+        use TlsVersion::{Tls10, Tls11, Tls12, Tls13};
+        let versions = |min, max| TlsOptions {
+            min_version: min,
+            max_version: max,
+            ..TlsOptions::default()
+        };
+        let curves = |names: &[&str]| TlsOptions {
+            curve_preferences: names.iter().map(ToString::to_string).collect(),
+            ..TlsOptions::default()
+        };
+        let client = |kind| TlsOptions {
+            client_auth: ClientAuth {
+                ca_files: Vec::new(),
+                client_auth_type: Some(kind),
+            },
+            ..TlsOptions::default()
+        };
+        let only12 = |names: &[&str]| TlsOptions {
+            max_version: Some(Tls12),
+            ..suites(names)
+        };
+        let cases = [
+            (TlsOptions::default(), true, ""),
+            (
+                versions(Some(Tls10), None),
+                true,
+                "minVersion: TLS 1.0 and 1.1 are broken",
+            ),
+            (
+                versions(None, Some(Tls11)),
+                false,
+                "maxVersion: no version is left",
+            ),
+            (versions(Some(Tls13), Some(Tls12)), false, "swap"),
+            (suites(&["TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]), true, ""),
+            (
+                suites(&["TLS_RSA_WITH_AES_256_CBC_SHA"]),
+                true,
+                "cipherSuites[0]: `TLS_RSA_WITH_AES_256_CBC_SHA` is weak",
+            ),
+            (
+                only12(&["TLS_RSA_WITH_AES_256_CBC_SHA"]),
+                false,
+                "no suite is left",
+            ),
+            (
+                suites(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA265"]),
+                false,
+                "did you mean `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`?",
+            ),
+            (curves(&["CurveP256", "secp384r1", "x25519"]), true, ""),
+            (
+                curves(&["CurveP521", "X25519"]),
+                true,
+                "curvePreferences[0]: `CurveP521` is not spoken",
+            ),
+            (curves(&["CurveP521"]), false, "no curve is left"),
+            (curves(&["CurveP257"]), false, "did you mean `CurveP256`?"),
+            (client(ClientAuthType::NoClientCert), true, ""),
+            (client(ClientAuthType::RequireAnyClientCert), true, ""),
+            (
+                client(ClientAuthType::VerifyClientCertIfGiven),
+                false,
+                "clientAuth.caFiles: clients cannot be verified",
+            ),
+        ];
+        for (options, usable, text) in cases {
+            let shown = format!("{options:?}");
+            let (settings, findings) = decode(options);
+            assert_eq!(settings.is_some(), usable, "{shown}: {findings:?}");
+            assert_eq!(
+                findings.is_empty(),
+                text.is_empty(),
+                "{shown}: {findings:?}"
+            );
+            assert!(findings.join("\n").contains(text), "{shown}: {findings:?}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_suites_of_tls13_whatever_the_list_says() {
+        let (settings, _) = decode(suites(&["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]));
+        let names: Vec<_> = settings
+            .unwrap()
+            .provider
+            .cipher_suites
+            .iter()
+            .map(|suite| suites::suite_name(suite.suite()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "TLS_AES_128_GCM_SHA256",
+                "TLS_AES_256_GCM_SHA384",
+                "TLS_CHACHA20_POLY1305_SHA256",
+                "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
+            ]
+        );
+    }
+
+    #[test]
+    fn shares_tickets_only_among_equal_demands_on_clients() {
+        let ca = include_str!("../../tests/fixtures/tls/ec.crt");
+        let other = include_str!("../../tests/fixtures/tls/rsa.crt");
+        let policy = |authorities: &[&str], disable_session_tickets| {
+            let spec = OptionsSpec {
+                options: TlsOptions {
+                    disable_session_tickets,
+                    ..TlsOptions::default()
+                },
+                authorities: authorities.iter().map(|text| Arc::from(*text)).collect(),
+            };
+            Settings::decode(&spec).0.unwrap().ticket_policy
+        };
+        assert_eq!(policy(&[ca], false), policy(&[ca], false));
+        assert_ne!(policy(&[ca], false), policy(&[], false));
+        assert_ne!(policy(&[ca], false), policy(&[other], false));
+        assert_eq!(policy(&[], true), None);
     }
 }

@@ -55,8 +55,9 @@ impl Tls {
 
     /// Compiles the section. What did not change is taken over from `previous`, and with it every session that can be resumed.
     pub fn build(mut inputs: TlsInputs, previous: Option<&Self>) -> Self {
-        let (default, generated) = default_certificate(&inputs, previous);
-        let certificates = certificate_table(&inputs, default, previous);
+        let generated = generated(&inputs, previous);
+        let default = generated.as_ref().or(inputs.default_certificate.as_ref());
+        let certificates = certificate_table(&inputs, default.cloned(), previous);
         let by_digest = inputs
             .certificates
             .iter()
@@ -126,7 +127,7 @@ impl Tls {
         self.generated.is_some()
     }
 
-    fn ready(&self, name: &str) -> Result<Arc<Ready>, Refusal> {
+    pub(super) fn ready(&self, name: &str) -> Outcome {
         match self.options.get(name) {
             Some(options) => options.ready.clone(),
             None => Err(Refusal::Options(name.into())),
@@ -203,18 +204,14 @@ fn validity(inputs: &TlsInputs) -> Vec<bool> {
         .collect()
 }
 
-/// The certificate for names nobody configured, and the generated one if it is that: one per process, not one per reload.
-fn default_certificate(
-    inputs: &TlsInputs,
-    previous: Option<&Tls>,
-) -> (Option<Arc<Certificate>>, Option<Arc<Certificate>>) {
-    if let Some(configured) = &inputs.default_certificate {
-        return (Some(Arc::clone(configured)), None);
+/// The certificate for names nobody configured: one per process, not one per reload; `None` if one is configured.
+fn generated(inputs: &TlsInputs, previous: Option<&Tls>) -> Option<Arc<Certificate>> {
+    if inputs.default_certificate.is_some() {
+        return None;
     }
     let old = previous.and_then(|tls| tls.generated.clone());
     // Without a source of randomness nothing can be generated, and no handshake would succeed anyway.
-    let generated = old.or_else(|| Certificate::generate().ok().map(Arc::new));
-    (generated.clone(), generated)
+    old.or_else(|| Certificate::generate().ok().map(Arc::new))
 }
 
 fn certificate_table(
@@ -250,7 +247,7 @@ fn certificate_table(
 struct Options {
     spec: Option<OptionsSpec>,
     findings: Vec<Finding>,
-    ready: Result<Arc<Ready>, Refusal>,
+    ready: Outcome,
 }
 
 impl Options {
@@ -265,7 +262,7 @@ impl Options {
 
 /// Options ready to shake hands with.
 #[derive(Debug)]
-struct Ready {
+pub(super) struct Ready {
     name: Arc<str>,
     sni_strict: bool,
     ticket_policy: Option<[u8; 32]>,
@@ -345,14 +342,18 @@ impl Configs {
     }
 }
 
+/// What becomes of a handshake with some options.
+pub(super) type Outcome = Result<Arc<Ready>, Refusal>;
+type ByHost = HashMap<Box<str>, Outcome>;
+
 /// What one entry point does with a handshake; held by the snapshot.
 #[derive(Debug)]
 pub struct SniTable {
     certificates: Arc<CertificateTable>,
-    exact: HashMap<Box<str>, Result<Arc<Ready>, Refusal>>,
+    exact: ByHost,
     /// Keyed by what follows `*.`.
-    wildcard: HashMap<Box<str>, Result<Arc<Ready>, Refusal>>,
-    fallback: Result<Arc<Ready>, Refusal>,
+    wildcard: ByHost,
+    fallback: Outcome,
 }
 
 /// What a connection is served with.
@@ -389,7 +390,7 @@ impl SniTable {
         &self.certificates
     }
 
-    fn find(&self, name: Option<&str>) -> &Result<Arc<Ready>, Refusal> {
+    fn find(&self, name: Option<&str>) -> &Outcome {
         let Some(name) = name else {
             return &self.fallback;
         };

@@ -12,7 +12,7 @@ use rustls::server::ProducesTickets;
 /// Ticket keys by what the sessions they encrypt were verified against.
 #[derive(Clone, Default)]
 pub(super) struct Tickets {
-    by_policy: HashMap<[u8; 32], Arc<dyn ProducesTickets>>,
+    by_policy: HashMap<[u8; 32], Keys>,
 }
 
 impl Tickets {
@@ -21,7 +21,7 @@ impl Tickets {
         &mut self,
         policy: [u8; 32],
         previous: Option<&Self>,
-    ) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    ) -> Result<Keys, rustls::Error> {
         let known = self.by_policy.get(&policy);
         if let Some(keys) = known.or_else(|| previous?.by_policy.get(&policy)) {
             let keys = Arc::clone(keys);
@@ -33,6 +33,8 @@ impl Tickets {
         Ok(keys)
     }
 }
+
+type Keys = Arc<dyn ProducesTickets>;
 
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
