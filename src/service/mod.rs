@@ -273,9 +273,12 @@ fn one_family(addresses: &[IpAddr]) -> (Vec<IpAddr>, Option<IpAddr>) {
     }
 }
 
+/// What a server is found again by.
+type Identity = (Arc<str>, Option<SocketAddr>);
+
 /// Servers to be used again: those of the previous snapshot, and those made a moment ago (the same URL twice is one server).
 struct Known<'a> {
-    servers: HashMap<(Arc<str>, Option<SocketAddr>), Vec<Arc<Server>>>,
+    servers: HashMap<Identity, Vec<Arc<Server>>>,
     slots: &'a Slots,
     now: Instant,
 }

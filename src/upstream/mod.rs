@@ -6,6 +6,8 @@ pub mod connect;
 pub mod http1;
 pub mod http2;
 pub mod pool;
+pub mod resolve;
+pub mod transport;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
