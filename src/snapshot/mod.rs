@@ -6,6 +6,7 @@ pub mod table;
 use std::sync::Arc;
 
 use crate::{
+    middleware::Middleware,
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
     rule::{Facts, Rule, Syntax},
     service::Service,
@@ -87,7 +88,10 @@ pub struct Route {
     pub priority: i64,
     /// The name its service goes by in metrics and logs, qualified.
     pub service: Arc<str>,
-    /// The qualified name of each step of its plan.
+    /// Middlewares of the entry point, the router and the service, in this order, chains expanded. Shared by the routes that one
+    /// router becomes on several entry points.
+    pub plan: Arc<[Middleware]>,
+    /// The qualified name of each step of `plan`.
     pub steps: Arc<[Arc<str>]>,
     pub target: RouteTarget,
     /// The TLS options that a connection must have been made with to use this route; `None` on a route for plain requests.
