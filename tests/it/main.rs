@@ -20,11 +20,14 @@
 mod support;
 
 mod attack;
+mod cli;
 mod lifecycle;
 mod middlewares;
+mod observe;
 mod protocols;
 mod proxy_protocol;
 mod reload;
 mod routing;
 mod services;
+mod storm;
 mod tls;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use backend::{Backend, Reply, Seen, Step, backend};
 pub use certs::{Authority, Identity};
-pub use client::{Answer, Client, Connection, Trust};
+pub use client::{Answer, Client, Connection, Trust, full};
 pub use h2_backend::{grpc_backend, websocket_backend};
 pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik};
 pub use raw::{Raw, RawAnswer, exchange, parse_answers};

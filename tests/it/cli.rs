@@ -1,0 +1,401 @@
+//! The command line: check, explain, healthcheck, version, help, flags and environment, errors at start.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use regex::Regex;
+use serde_json::json;
+
+use crate::support::{
+    Client, all_to, backend, binary, eventually, free_port, loopback, proxy, subject_is_traefik,
+};
+
+/// Runs the program to its end.
+fn run(dir: &Path, arguments: &[&str]) -> (Output, String) {
+    let output = Command::new("timeout")
+        .arg("20")
+        .arg(binary())
+        .args(arguments)
+        .current_dir(dir)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output, text)
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn install(dir: &Path, routing: &str) -> String {
+    let routing = write(dir, "routing.yml", routing);
+    write(
+        dir,
+        "install.yml",
+        &format!(
+            "entryPoints:\n  web: {{address: '127.0.0.1:{}'}}\nping: {{}}\nproviders: {{file: {{filename: {routing}}}}}\n",
+            free_port()
+        ),
+    )
+}
+
+const MISTAKES: &str = include_str!("../fixtures/mistakes.yml");
+
+#[test]
+fn check_passes_good_files() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let install = install(dir.path(), &all_to(&["http://127.0.0.1:1".to_owned()]));
+    let (output, text) = run(dir.path(), &["check", &format!("--configFile={install}")]);
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn check_names_each_of_ten_mistakes_at_its_place() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let install = install(
+        dir.path(),
+        &MISTAKES.replace("{server}", "http://127.0.0.1:1"),
+    );
+    let (output, text) = run(dir.path(), &["check", &format!("--configFile={install}")]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for (line, wrong, suggestion) in [
+        (9, "servce", "service"),
+        (11, "Hots", "Host"),
+        (14, "rule", ""),
+        (18, "shpo", "shop"),
+        (22, "strp", "strip"),
+        (26, "wbe", "web"),
+        (36, "rateLimits", "rateLimit"),
+        (40, "regex", ""),
+        (44, "10.0.0.0/33", ""),
+        (54, "10 seconds", "10s"),
+    ] {
+        let place = Regex::new(&format!(r"routing\.yml:{line}:(\d+)")).unwrap();
+        let found = text
+            .lines()
+            .find(|said| place.is_match(said))
+            .unwrap_or_else(|| panic!("nothing is said about line {line}:\n{text}"));
+        let column: usize = place.captures(found).unwrap()[1].parse().unwrap();
+        let source = MISTAKES.lines().nth(line - 1).unwrap();
+        let indent = source.len() - source.trim_start().len();
+        assert!(
+            column > indent && column <= source.len(),
+            "column {column} of line {line} ({source:?})"
+        );
+        assert!(
+            found.contains(wrong),
+            "line {line} does not name {wrong:?}: {found}"
+        );
+        assert!(
+            found.contains(suggestion),
+            "line {line} does not suggest {suggestion:?}: {found}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_ten_mistakes_serves_what_is_not_broken() {
+    if subject_is_traefik() {
+        return;
+    }
+    let server = backend("server").run().await;
+    let proxy = proxy(&MISTAKES.replace("{server}", &server.url()))
+        .run()
+        .await;
+    for host in ["good.test", "also-good.test"] {
+        assert_eq!(
+            proxy.client().get("/api/x").host(host).await.status,
+            200,
+            "{host}"
+        );
+    }
+    for host in [
+        "bad-matcher.test",
+        "open-bracket.test",
+        "no-service.test",
+        "no-middleware.test",
+    ] {
+        assert_eq!(
+            proxy.client().get("/").host(host).await.status,
+            404,
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn check_takes_what_run_takes() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (output, text) = run(
+        dir.path(),
+        &[
+            "check",
+            "--entryPoints.web.adress=:8000",
+            "--log.levle=DEBUG",
+            "--entryPoints.web.transport.respondingTimeouts.idleTimeout=soon",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for word in ["adress", "address", "levle", "level", "soon"] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_starts_are_refused_with_all_reasons_at_once() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let broken = write(
+        dir.path(),
+        "broken.yml",
+        "entryPoints:\n  web:\n    adress: ':80'\nlog:\n  levle: INFO\n",
+    );
+    for (arguments, words) in [
+        (
+            vec!["--configFile=/nowhere/portway.yml"],
+            vec!["/nowhere/portway.yml"],
+        ),
+        (vec!["--ping", "stray", "--api"], vec!["stray"]),
+        (
+            vec!["--pingg", "--entrypoints.web.adress=:1"],
+            vec!["pingg", "ping", "adress", "address"],
+        ),
+        (
+            vec!["--configFile", broken.as_str()],
+            vec![
+                "broken.yml:3:",
+                "adress",
+                "address",
+                "broken.yml:5:",
+                "levle",
+                "level",
+            ],
+        ),
+    ] {
+        let (output, text) = run(dir.path(), &arguments);
+        assert!(!output.status.success(), "{arguments:?}: {text}");
+        for word in words {
+            assert!(
+                text.contains(word),
+                "{arguments:?}: {word:?} is not in\n{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn explain_says_why_each_router_won_or_lost() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let install = install(
+        dir.path(),
+        "http:\n  routers:\n    api: {rule: 'Host(`app.localhost`) && PathPrefix(`/api`)', service: api, middlewares: [strip]}\n    app: {rule: 'Host(`app.localhost`)', service: app}\n    other: {rule: 'Host(`other.localhost`)', service: app}\n    post: {rule: 'Host(`app.localhost`) && Method(`POST`) && PathPrefix(`/api/x`)', service: app}\n  middlewares: {strip: {stripPrefix: {prefixes: [/api]}}}\n  services:\n    api: {loadBalancer: {servers: [{url: 'http://127.0.0.1:9001'}]}}\n    app: {loadBalancer: {servers: [{url: 'http://127.0.0.1:9002'}]}}\n",
+    );
+    let flag = format!("--configFile={install}");
+    let (output, text) = run(
+        dir.path(),
+        &["explain", &flag, "http://app.localhost/api/x"],
+    );
+    assert!(output.status.success(), "{text}");
+    for word in [
+        "web",
+        "api@file",
+        "strip@file",
+        "http://127.0.0.1:9001",
+        "app@file",
+        "post@file",
+        "Method(`POST`)",
+    ] {
+        assert!(text.contains(word), "{word:?} is not in\n{text}");
+    }
+    let (_, text) = run(
+        dir.path(),
+        &[
+            "explain",
+            &flag,
+            "http://app.localhost/api/x",
+            "--method",
+            "POST",
+        ],
+    );
+    assert!(text.contains("http://127.0.0.1:9002"), "{text}");
+    let (_, text) = run(dir.path(), &["explain", &flag, "http://nobody.localhost/"]);
+    assert!(text.contains("404"), "{text}");
+}
+
+#[tokio::test]
+async fn healthcheck_asks_the_running_proxy() {
+    let mut proxy = proxy(&all_to(&["http://127.0.0.1:1".to_owned()]))
+        .run()
+        .await;
+    let flag = format!("--configFile={}", proxy.dir().join("install.yml").display());
+    let (output, text) = run(proxy.dir(), &["healthcheck", &flag]);
+    assert!(
+        output.status.success()
+            && text.contains(&format!("OK: http://{}/ping", proxy.addr("traefik"))),
+        "{text}"
+    );
+    proxy.signal("TERM");
+    proxy.exited().await;
+    let (output, text) = run(proxy.dir(), &["healthcheck", &flag]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+}
+
+#[test]
+fn version_and_help_are_for_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, text) = run(dir.path(), &["version"]);
+    assert!(
+        output.status.success() && text.contains("Version:"),
+        "{text}"
+    );
+    let (output, text) = run(dir.path(), &["--help"]);
+    assert!(output.status.success(), "{text}");
+    if !subject_is_traefik() {
+        for word in [
+            "check",
+            "explain",
+            "demo",
+            "healthcheck",
+            "version",
+            "--configFile",
+        ] {
+            assert!(text.contains(word), "{word:?} is not in\n{text}");
+        }
+    }
+}
+
+/// A program that is killed at the end of a test.
+struct Started(std::process::Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test]
+async fn flags_alone_and_environment_alone_configure_it() {
+    let server = backend("server").run().await;
+    let dir = tempfile::tempdir().unwrap();
+    let routing = write(dir.path(), "routing.yml", &all_to(&[server.url()]));
+    let (by_flags, by_environment) = (free_port(), free_port());
+    let flags = [
+        format!("--entryPoints.web.address=127.0.0.1:{by_flags}"),
+        format!("--providers.file.fileName={routing}"),
+        "--ENTRYPOINTS.web.transport.respondingTimeouts.idleTimeout=30s".to_owned(),
+        "--global.checkNewVersion=false".to_owned(),
+        "--global.sendAnonymousUsage=false".to_owned(),
+    ];
+    let _flags = Started(
+        Command::new(binary())
+            .args(flags)
+            .current_dir(dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let environment = [
+        (
+            "TRAEFIK_ENTRYPOINTS_WEB_ADDRESS",
+            format!("127.0.0.1:{by_environment}"),
+        ),
+        ("TRAEFIK_PROVIDERS_FILE_FILENAME", routing),
+        ("TRAEFIK_GLOBAL_CHECKNEWVERSION", "false".to_owned()),
+        ("TRAEFIK_GLOBAL_SENDANONYMOUSUSAGE", "false".to_owned()),
+    ];
+    let _environment = Started(
+        Command::new(binary())
+            .envs(environment)
+            .current_dir(dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    for port in [by_flags, by_environment] {
+        eventually("it serves", async || {
+            Client::new(loopback(port))
+                .get("/")
+                .try_send()
+                .await
+                .ok()
+                .filter(|answer| answer.status == 200)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn files_flags_and_values_in_two_words() {
+    if subject_is_traefik() {
+        return;
+    }
+    let server = backend("server").run().await;
+    let dir = tempfile::tempdir().unwrap();
+    let routing = write(dir.path(), "routing.yml", &all_to(&[server.url()]));
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let flags = [
+        "--entryPoints.web.address",
+        &address,
+        "--providers.file.filename",
+        &routing,
+    ];
+    let _started = Started(
+        Command::new(binary())
+            .args(flags)
+            .current_dir(dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    eventually("it serves", async || {
+        Client::new(loopback(port))
+            .get("/")
+            .try_send()
+            .await
+            .ok()
+            .filter(|answer| answer.status == 200)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn options_that_do_not_act_yet_are_said_once() {
+    if subject_is_traefik() {
+        return;
+    }
+    let server = backend("server").run().await;
+    let proxy = proxy(&all_to(&[server.url()]))
+        .entry_point("web", &json!({"http3": {}}))
+        .install(&json!({"tracing": {"otlp": {}}}))
+        .run()
+        .await;
+    assert_eq!(proxy.client().get("/").await.status, 200);
+    let log = proxy.log();
+    assert!(
+        log.contains("http3") && log.contains("tracing") && log.contains("install.yml:"),
+        "{log}"
+    );
+}
