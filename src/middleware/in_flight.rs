@@ -67,11 +67,13 @@ impl InFlight {
 #[derive(Debug, Default)]
 struct Counts {
     keys: RandomState,
-    shards: [Mutex<HashMap<u64, i64>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
 
+type Shard = HashMap<u64, i64>;
+
 impl Counts {
-    fn shard(&self, source: u64) -> MutexGuard<'_, HashMap<u64, i64>> {
+    fn shard(&self, source: u64) -> MutexGuard<'_, Shard> {
         let shard = usize::try_from(source % SHARDS as u64).unwrap_or_default();
         self.shards[shard]
             .lock()

@@ -6,6 +6,7 @@
 
 mod add_prefix;
 mod escape;
+mod headers;
 mod in_flight;
 mod ip_allow;
 mod rate_limit;
@@ -26,6 +27,7 @@ use crate::{
 };
 
 use add_prefix::AddPrefix;
+use headers::Headers;
 use in_flight::InFlight;
 use ip_allow::IpAllow;
 use rate_limit::RateLimit;
@@ -38,6 +40,7 @@ use strip_prefix::{StripPrefix, StripPrefixRegex};
 #[derive(Debug)]
 pub enum Middleware {
     AddPrefix(AddPrefix),
+    Headers(Box<Headers>),
     InFlight(Box<InFlight>),
     IpAllow(Box<IpAllow>),
     RateLimit(Box<RateLimit>),
@@ -66,6 +69,9 @@ impl Middleware {
         let report = &mut Report::new(name, config, findings);
         match &config.value {
             Config::AddPrefix(config) => AddPrefix::build(config, report).map(Self::AddPrefix),
+            Config::Headers(config) => {
+                Headers::build(config, report).map(|it| Self::Headers(Box::new(it)))
+            }
             Config::InFlightReq(config) => {
                 InFlight::build(config, report).map(|it| Self::InFlight(Box::new(it)))
             }
@@ -135,6 +141,7 @@ impl Middleware {
     pub fn request(&self, exchange: &mut Exchange) -> Flow {
         match self {
             Self::AddPrefix(it) => it.request(exchange),
+            Self::Headers(it) => it.request(exchange),
             Self::InFlight(it) => it.request(exchange),
             Self::IpAllow(it) => it.request(exchange),
             Self::RateLimit(it) => it.request(exchange),
@@ -159,6 +166,7 @@ impl Middleware {
             | Self::ReplacePathRegex(_)
             | Self::StripPrefix(_)
             | Self::StripPrefixRegex(_) => {}
+            Self::Headers(it) => it.response(exchange, response),
             Self::Custom(it) => it.response(exchange, response),
         }
     }

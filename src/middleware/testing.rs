@@ -142,6 +142,10 @@ impl Answer {
         header(&self.head.headers, name)
     }
 
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
     pub(super) fn text(&self) -> String {
         match &self.body {
             Body::Empty => String::new(),
