@@ -14,6 +14,7 @@ mod cover;
 mod explain;
 mod lexer;
 mod matcher;
+mod names;
 mod parse;
 pub mod regexp;
 mod request;
@@ -140,15 +141,24 @@ impl RuleError {
         Self {
             offset,
             column: column(text, offset),
-            message: message.into(),
+            message: shorten(message.into()),
             hint: None,
         }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(shorten(hint.into()));
         self
     }
+}
+
+/// Cuts a message that quotes a long part of a rule.
+fn shorten(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 fn column(text: &str, offset: usize) -> usize {
@@ -157,3 +167,6 @@ fn column(text: &str, offset: usize) -> usize {
         .count()
         + 1
 }
+
+/// Characters a message may have.
+const MAX_MESSAGE: usize = 300;

@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::build::{self, Builder};
+use super::build::Builder;
 use super::lexer::{Lexer, Token};
 use super::matcher::Node;
+use super::names;
 use super::{Parsed, Rule, RuleError, Syntax};
 
 /// Parses `text` completely.
@@ -134,7 +135,7 @@ impl<'t> Parser<'t> {
 
     fn matcher(&mut self, name: &'t str, negated: bool) -> Result<Node, RuleError> {
         let start = self.at;
-        let kind = build::find(self.text, start, name, self.builder.syntax())?;
+        let kind = names::find(self.text, start, name, self.builder.syntax())?;
         self.matchers += 1;
         if self.matchers > MAX_MATCHERS {
             return Err(self.error(format!("the rule has more than {MAX_MATCHERS} matchers")));
@@ -164,6 +165,9 @@ impl<'t> Parser<'t> {
                 return Err(self.expected_string(name));
             };
             let text = std::mem::take(text);
+            if arguments.len() == MAX_MATCHERS {
+                return Err(self.error(format!("{name} has more than {MAX_MATCHERS} arguments")));
+            }
             arguments.push(Argument { text, at: self.at });
             self.advance()?;
             match self.token {

@@ -6,7 +6,11 @@ use std::fmt::Write;
 /// The host part of a `Host` header, `:authority` or absolute URI: without surrounding blanks, port and the brackets
 /// of an IPv6 address, in lower case. A trailing dot is kept.
 pub fn normalise_host(host: &str) -> Cow<'_, str> {
-    let host = without_port(host.trim());
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
+    if host.bytes().all(is_plain) {
+        return Cow::Borrowed(host);
+    }
+    let host = without_port(host.trim_ascii());
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::build::{Builder, Kind};
+use super::build::Builder;
 use super::matcher::{Expected, Host, HostForm, Matcher, Node, Pattern, Query};
+use super::names::Kind;
 use super::parse::Argument;
 use super::{RuleError, regexp};
 
