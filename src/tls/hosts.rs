@@ -145,6 +145,13 @@ mod tests {
     use super::*;
     use Verdict::{Conflicted, Kept, NoHost};
 
+    type Case = (
+        &'static [&'static str],
+        bool,
+        &'static [Verdict],
+        &'static str,
+    );
+
     /// `claims`: `host host ...=options`; returns the verdicts and `host=options ...`.
     fn settle(claims: &[&str], strict: bool) -> (Vec<Verdict>, String) {
         let owned = |hosts: &str| hosts.split_whitespace().map(str::to_owned).collect();
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn settles_hosts_and_routers() {
-        let cases: [(&[&str], bool, &[Verdict], &str); 9] = [
+        let cases: [Case; 9] = [
             (
                 &["a=x", "a=x", "b=y"],
                 false,

@@ -246,18 +246,80 @@ mod tests {
         }
     }
 
+    /// Whether `options` can be served, and what the findings say; no text means no findings.
+    fn check(options: TlsOptions, usable: bool, text: &str) {
+        let shown = format!("{options:?}");
+        let (settings, findings) = decode(options);
+        assert_eq!(settings.is_some(), usable, "{shown}: {findings:?}");
+        assert_eq!(
+            findings.is_empty(),
+            text.is_empty(),
+            "{shown}: {findings:?}"
+        );
+        assert!(findings.join("\n").contains(text), "{shown}: {findings:?}");
+    }
+
     #[test]
-    fn refuses_what_cannot_be_served_and_warns_of_the_rest() {
+    fn limits_versions() {
         use TlsVersion::{Tls10, Tls11, Tls12, Tls13};
-        let versions = |min, max| TlsOptions {
-            min_version: min,
-            max_version: max,
+        let versions = |min_version, max_version| TlsOptions {
+            min_version,
+            max_version,
             ..TlsOptions::default()
         };
+        check(TlsOptions::default(), true, "");
+        check(
+            versions(Some(Tls10), None),
+            true,
+            "minVersion: TLS 1.0 and 1.1 are broken",
+        );
+        check(
+            versions(None, Some(Tls11)),
+            false,
+            "maxVersion: no version is left",
+        );
+        check(versions(Some(Tls13), Some(Tls12)), false, "swap");
+    }
+
+    #[test]
+    fn knows_the_names_of_suites_and_curves() {
+        let only12 = |names: &[&str]| TlsOptions {
+            max_version: Some(TlsVersion::Tls12),
+            ..suites(names)
+        };
+        check(suites(&["TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]), true, "");
+        let weak = ["TLS_RSA_WITH_AES_256_CBC_SHA"];
+        check(
+            suites(&weak),
+            true,
+            "cipherSuites[0]: `TLS_RSA_WITH_AES_256_CBC_SHA` is weak",
+        );
+        check(suites(&weak), true, "only TLS 1.3 is spoken");
+        check(only12(&weak), false, "no suite is left");
+        let typo = suites(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA265"]);
+        check(
+            typo,
+            false,
+            "did you mean `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`?",
+        );
+
         let curves = |names: &[&str]| TlsOptions {
             curve_preferences: names.iter().map(ToString::to_string).collect(),
             ..TlsOptions::default()
         };
+        check(curves(&["CurveP256", "secp384r1", "x25519"]), true, "");
+        let mixed = curves(&["CurveP521", "X25519"]);
+        check(
+            mixed,
+            true,
+            "curvePreferences[0]: `CurveP521` is not spoken",
+        );
+        check(curves(&["CurveP521"]), false, "no curve is left");
+        check(curves(&["CurveP257"]), false, "did you mean `CurveP256`?");
+    }
+
+    #[test]
+    fn needs_authorities_to_verify_clients() {
         let client = |kind| TlsOptions {
             client_auth: ClientAuth {
                 ca_files: Vec::new(),
@@ -265,66 +327,14 @@ mod tests {
             },
             ..TlsOptions::default()
         };
-        let only12 = |names: &[&str]| TlsOptions {
-            max_version: Some(Tls12),
-            ..suites(names)
-        };
-        let cases = [
-            (TlsOptions::default(), true, ""),
-            (
-                versions(Some(Tls10), None),
-                true,
-                "minVersion: TLS 1.0 and 1.1 are broken",
-            ),
-            (
-                versions(None, Some(Tls11)),
-                false,
-                "maxVersion: no version is left",
-            ),
-            (versions(Some(Tls13), Some(Tls12)), false, "swap"),
-            (suites(&["TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]), true, ""),
-            (
-                suites(&["TLS_RSA_WITH_AES_256_CBC_SHA"]),
-                true,
-                "cipherSuites[0]: `TLS_RSA_WITH_AES_256_CBC_SHA` is weak",
-            ),
-            (
-                only12(&["TLS_RSA_WITH_AES_256_CBC_SHA"]),
-                false,
-                "no suite is left",
-            ),
-            (
-                suites(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA265"]),
-                false,
-                "did you mean `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`?",
-            ),
-            (curves(&["CurveP256", "secp384r1", "x25519"]), true, ""),
-            (
-                curves(&["CurveP521", "X25519"]),
-                true,
-                "curvePreferences[0]: `CurveP521` is not spoken",
-            ),
-            (curves(&["CurveP521"]), false, "no curve is left"),
-            (curves(&["CurveP257"]), false, "did you mean `CurveP256`?"),
-            (client(ClientAuthType::NoClientCert), true, ""),
-            (client(ClientAuthType::RequireAnyClientCert), true, ""),
-            (
-                client(ClientAuthType::VerifyClientCertIfGiven),
-                false,
-                "clientAuth.caFiles: clients cannot be verified",
-            ),
-        ];
-        for (options, usable, text) in cases {
-            let shown = format!("{options:?}");
-            let (settings, findings) = decode(options);
-            assert_eq!(settings.is_some(), usable, "{shown}: {findings:?}");
-            assert_eq!(
-                findings.is_empty(),
-                text.is_empty(),
-                "{shown}: {findings:?}"
-            );
-            assert!(findings.join("\n").contains(text), "{shown}: {findings:?}");
-        }
+        check(client(ClientAuthType::NoClientCert), true, "");
+        check(client(ClientAuthType::RequireAnyClientCert), true, "");
+        let verify = client(ClientAuthType::VerifyClientCertIfGiven);
+        check(
+            verify,
+            false,
+            "clientAuth.caFiles: clients cannot be verified",
+        );
     }
 
     #[test]

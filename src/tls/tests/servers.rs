@@ -118,6 +118,9 @@ async fn refuses_unknown_names_when_strict() {
     }
 }
 
+/// What is negotiated, or a refusal.
+type Protocol = Result<Option<&'static str>, ()>;
+
 #[tokio::test]
 async fn negotiates_the_application_protocol() {
     let of = |protocols: &[&str]| {
@@ -132,7 +135,7 @@ async fn negotiates_the_application_protocol() {
         ..TlsOptions::default()
     };
     let only_http1 = table(certificates(&[&["a.test"]]), only_http1);
-    let cases: [(&SniTable, &[&str], Result<Option<&str>, ()>); 6] = [
+    let cases: [(&SniTable, &[&str], Protocol); 6] = [
         (&default, &["http/1.1", "h2"], Ok(Some("h2"))),
         (&default, &["http/1.1"], Ok(Some("http/1.1"))),
         (&default, &[], Ok(None)),
