@@ -118,6 +118,7 @@ async fn refuses_unknown_names_when_strict() {
     }
 }
 
+type Offered = &'static [&'static str];
 /// What is negotiated, or a refusal.
 type Protocol = Result<Option<&'static str>, ()>;
 
@@ -135,7 +136,7 @@ async fn negotiates_the_application_protocol() {
         ..TlsOptions::default()
     };
     let only_http1 = table(certificates(&[&["a.test"]]), only_http1);
-    let cases: [(&SniTable, &[&str], Protocol); 6] = [
+    let cases: [(_, Offered, Protocol); 6] = [
         (&default, &["http/1.1", "h2"], Ok(Some("h2"))),
         (&default, &["http/1.1"], Ok(Some("http/1.1"))),
         (&default, &[], Ok(None)),
