@@ -1,1 +1,74 @@
-//! The operator's HTTP endpoints: API, ping, metrics.
+//! The operator's HTTP endpoints: API, ping, metrics, as answers to requests that came in through ordinary routers.
+//!
+//! There is no server here: `api@internal`, `ping@internal` and `prometheus@internal` are services like others, and the proxy asks
+//! [`Admin`] for their answers. What the API shows of the configuration in use stands in the [`Catalog`].
+
+mod api;
+mod catalog;
+mod health;
+mod metrics;
+
+use std::{sync::Arc, time::SystemTime};
+
+pub use self::{
+    api::{ExplainRequest, Explainer},
+    catalog::{
+        Catalog, CertificateEntry, MiddlewareEntry, ObservabilityEntry, RouterEntry, ServerEntry,
+        ServiceEntry, Status,
+    },
+    health::{Phase, Readiness},
+};
+use crate::{
+    config::{Diagnostic, Install},
+    exchange::{RequestHead, Response},
+    observe::Metrics,
+};
+
+/// Answers for the internal services.
+#[derive(Debug)]
+pub struct Admin {
+    install: Arc<Install>,
+    /// What was found in the install configuration.
+    diagnostics: Vec<Diagnostic>,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    started: SystemTime,
+}
+
+impl Admin {
+    /// Answers about a process that starts now.
+    pub fn new(
+        install: Arc<Install>,
+        diagnostics: Vec<Diagnostic>,
+        metrics: Metrics,
+        readiness: Arc<Readiness>,
+    ) -> Self {
+        Self {
+            install,
+            diagnostics,
+            metrics,
+            readiness,
+            started: SystemTime::now(),
+        }
+    }
+
+    /// `api@internal`: JSON about the configuration in use.
+    pub fn api(
+        &self,
+        request: &RequestHead,
+        catalog: &Catalog,
+        explainer: Option<&dyn Explainer>,
+    ) -> Response {
+        api::answer(self, request, catalog, explainer)
+    }
+
+    /// `ping@internal`: whether this process takes requests.
+    pub fn ping(&self) -> Response {
+        health::answer(self.readiness.phase(), self.install.ping.as_ref())
+    }
+
+    /// `prometheus@internal`: the metrics. Writing them down takes a while when there are many.
+    pub fn prometheus(&self, request: &RequestHead) -> Response {
+        metrics::answer(&self.metrics, &request.headers)
+    }
+}

@@ -1,6 +1,6 @@
 //! The closed sets a request may appear under in a metric: method, protocol, TLS session, values of configured headers.
 
-use std::sync::OnceLock;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
@@ -150,19 +150,23 @@ pub(super) struct HeaderLabelSet {
 }
 
 impl HeaderLabelSet {
-    /// The first [`MAX_HEADER_LABELS`] of `labels`, label name to header name, in the order of label names.
-    pub(super) fn new(labels: &[(String, HeaderName)]) -> Self {
-        let mut labels: Vec<_> = labels.to_vec();
-        labels.sort_by(|a, b| a.0.cmp(&b.0));
-        labels.truncate(MAX_HEADER_LABELS);
-        let labels = labels.into_iter().map(|(name, header)| HeaderLabel {
-            name,
-            header,
-            values: std::array::from_fn(|_| OnceLock::new()),
-        });
-        Self {
-            labels: labels.collect(),
+    /// The labels of `metrics.prometheus.headerLabels`, label name to header name. What cannot be a label is reported and left out.
+    pub(super) fn new(configured: &BTreeMap<String, String>) -> Self {
+        let mut labels = Vec::new();
+        for (name, header) in configured {
+            match HeaderLabel::new(name, header) {
+                Ok(_) if labels.len() == MAX_HEADER_LABELS => {
+                    tracing::warn!(
+                        "metrics.prometheus.headerLabels.{name}: left out, at most {MAX_HEADER_LABELS} labels are exported"
+                    );
+                }
+                Ok(label) => labels.push(label),
+                Err(reason) => {
+                    tracing::warn!("metrics.prometheus.headerLabels.{name}: left out, {reason}");
+                }
+            }
         }
+        Self { labels }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -198,6 +202,26 @@ struct HeaderLabel {
 }
 
 impl HeaderLabel {
+    fn new(name: &str, header: &str) -> Result<Self, &'static str> {
+        let letters = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        if name.starts_with(|letter: char| letter.is_ascii_digit())
+            || !name.chars().all(letters)
+            || name.is_empty()
+        {
+            return Err(
+                "a label name consists of letters, digits and _ and does not start with a digit",
+            );
+        }
+        if RESERVED.contains(&name) || name.starts_with("__") {
+            return Err("the metric has a label of this name already");
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            header: HeaderName::try_from(header).map_err(|_| "that is no header name")?,
+            values: std::array::from_fn(|_| OnceLock::new()),
+        })
+    }
+
     /// 0 for no value, else the place of the value plus one, or [`OTHER`].
     fn intern(&self, value: &[u8]) -> u8 {
         if value.is_empty() {
@@ -228,8 +252,17 @@ impl HeaderLabel {
     }
 }
 
+/// Labels that request counts have anyway.
+const RESERVED: [&str; 6] = [
+    "code",
+    "method",
+    "protocol",
+    "entrypoint",
+    "router",
+    "service",
+];
 /// How many header labels are exported.
-pub(super) const MAX_HEADER_LABELS: usize = 8;
+const MAX_HEADER_LABELS: usize = 8;
 /// How many different values of one header are exported.
 const MAX_VALUES: usize = 100;
 const MAX_VALUE_LENGTH: usize = 128;
@@ -237,9 +270,13 @@ const OTHER: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-    use super::{HeaderLabelSet, MAX_VALUES, MethodLabel, Protocol, TLS_LABELS, TlsLabel};
+    use super::{
+        HeaderLabelSet, MAX_HEADER_LABELS, MAX_VALUES, MethodLabel, Protocol, TLS_LABELS, TlsLabel,
+    };
 
     #[test]
     fn methods_outside_the_registered_ones_share_a_label() {
@@ -302,10 +339,10 @@ mod tests {
     #[test]
     fn header_values_are_bounded_and_cleaned() {
         let header = HeaderName::from_static("x-tenant");
-        let set = HeaderLabelSet::new(&[
-            ("tenant".into(), header.clone()),
-            ("at".into(), http::header::HOST),
-        ]);
+        let set = HeaderLabelSet::new(&BTreeMap::from([
+            ("tenant".into(), "X-Tenant".into()),
+            ("at".into(), "Host".into()),
+        ]));
         let labels = |value: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(header.clone(), HeaderValue::from_bytes(value).unwrap());
@@ -336,5 +373,29 @@ mod tests {
         }
         assert_eq!(text(b"one too many"), expected("other"));
         assert_eq!(text(b"blue"), expected("blue"));
+    }
+
+    #[test]
+    fn impossible_header_labels_are_left_out() {
+        let mut labels: BTreeMap<String, String> = [
+            ("code", "x"),
+            ("", "x"),
+            ("1a", "x"),
+            ("a-b", "x"),
+            ("__a", "x"),
+            ("ok", "a b"),
+            ("fine", "X-A"),
+        ]
+        .map(|(name, header)| (name.to_owned(), header.to_owned()))
+        .into();
+        let names = |labels: &BTreeMap<String, String>| -> Vec<String> {
+            let set = HeaderLabelSet::new(labels);
+            set.texts(set.of("", &HeaderMap::new()))
+                .map(|(name, _)| name.to_owned())
+                .collect()
+        };
+        assert_eq!(names(&labels), ["fine"]);
+        labels.extend((0..20).map(|number| (format!("l{number}"), "x".to_owned())));
+        assert_eq!(names(&labels).len(), MAX_HEADER_LABELS);
     }
 }

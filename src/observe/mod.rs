@@ -2,17 +2,23 @@
 //!
 //! Rooms on the request path hold handles from here, taken when the configuration was compiled. This room knows nothing of the others.
 
+mod access_log;
+mod clock;
 mod counter;
 mod exposition;
+pub(crate) mod json;
 mod labels;
 mod metrics;
 pub mod names;
+mod sink;
 mod traffic;
 
+pub use access_log::{AccessLog, AccessRecord, CapturedHeaders, Origin, TlsRecord};
+pub(crate) use clock::clock_text;
 pub use counter::{Counter, Gauge};
 pub use labels::{HeaderLabels, MethodLabel, Protocol, TlsLabel};
 pub use metrics::{
-    CertificateExpiry, EntryPointMetrics, Metrics, MetricsOptions, MiddlewareMetrics, Reload,
-    ServerMetrics, ServerState, ServerView, ServiceMetrics, WatchedLog,
+    CertificateExpiry, EntryPointMetrics, Metrics, MiddlewareMetrics, Reload, ServerMetrics,
+    ServerState, ServerView, ServiceMetrics, WatchedLog,
 };
 pub use traffic::{Sample, TrafficMetrics};

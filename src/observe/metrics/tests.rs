@@ -3,11 +3,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::{
-    CertificateExpiry, Metrics, MetricsOptions, Reload, ServerState, ServerView, WatchedLog,
-};
+use super::{CertificateExpiry, Metrics, Reload, ServerState, ServerView, WatchedLog};
+use crate::config::install::Prometheus;
 use crate::observe::{Counter, Protocol, Sample, TlsLabel, names};
 
 fn sample(method: &[u8], code: u16, milliseconds: u64) -> Sample {
@@ -44,7 +43,7 @@ impl ServerView for Down {
 
 #[test]
 fn requests_are_exported_as_traefik_does() {
-    let metrics = Metrics::new(&MetricsOptions::default());
+    let metrics = Metrics::new(&Prometheus::default());
     let web = metrics.entry_point(&"web".into());
     web.traffic().record(&sample(b"GET", 200, 50));
     web.traffic().record(&sample(b"GET", 200, 400));
@@ -82,7 +81,7 @@ fn requests_are_exported_as_traefik_does() {
 
 #[test]
 fn every_combination_and_thread_is_counted() {
-    let metrics = Metrics::new(&MetricsOptions::default());
+    let metrics = Metrics::new(&Prometheus::default());
     let service = metrics.service(&"s@file".into());
     let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
     std::thread::scope(|scope| {
@@ -110,11 +109,11 @@ fn labels_follow_the_options() {
         (true, true, true),
     ];
     for (entry_points, routers, services) in cases {
-        let metrics = Metrics::new(&MetricsOptions {
-            entry_points_labels: entry_points,
-            routers_labels: routers,
-            services_labels: services,
-            ..MetricsOptions::default()
+        let metrics = Metrics::new(&Prometheus {
+            add_entry_points_labels: entry_points,
+            add_routers_labels: routers,
+            add_services_labels: services,
+            ..Prometheus::default()
         });
         let sample = sample(b"GET", 200, 1);
         let entry_point = metrics.entry_point(&"web".into());
@@ -140,9 +139,9 @@ fn labels_follow_the_options() {
 
 #[test]
 fn labels_from_headers_are_on_the_request_count_only() {
-    let metrics = Metrics::new(&MetricsOptions {
-        header_labels: vec![("tenant".into(), HeaderName::from_static("x-tenant"))],
-        ..MetricsOptions::default()
+    let metrics = Metrics::new(&Prometheus {
+        header_labels: [("tenant".into(), "X-Tenant".into())].into(),
+        ..Prometheus::default()
     });
     let service = metrics.service(&"s@file".into());
     for tenant in ["a\"", "b"] {
@@ -168,7 +167,7 @@ fn labels_from_headers_are_on_the_request_count_only() {
 
 #[test]
 fn vanished_series_are_shown_once_more() {
-    let metrics = Metrics::new(&MetricsOptions::default());
+    let metrics = Metrics::new(&Prometheus::default());
     let old = metrics.service(&"old@docker".into());
     old.traffic().record(&sample(b"GET", 200, 1));
     let again = metrics.service(&"old@docker".into());
@@ -183,7 +182,7 @@ fn vanished_series_are_shown_once_more() {
 
 #[test]
 fn vanished_series_are_bounded_without_a_scraper() {
-    let metrics = Metrics::new(&MetricsOptions::default());
+    let metrics = Metrics::new(&Prometheus::default());
     let kept = metrics.service(&"kept".into());
     for number in 0..=super::MAX_VANISHED {
         metrics.service(&format!("s{number}").into());
@@ -196,7 +195,7 @@ fn vanished_series_are_bounded_without_a_scraper() {
 
 #[test]
 fn servers_say_why_they_are_down() {
-    let metrics = Metrics::new(&MetricsOptions::default());
+    let metrics = Metrics::new(&Prometheus::default());
     let handle = metrics.server(&"s@file".into(), &"http://127.0.0.1:1".into());
     let server = Arc::new(Down);
     handle.watch(&server);
@@ -234,9 +233,9 @@ const RELOAD: Reload = Reload {
 
 #[test]
 fn every_metric_can_appear_and_only_known_ones_do() {
-    let metrics = Metrics::new(&MetricsOptions {
-        routers_labels: true,
-        ..MetricsOptions::default()
+    let metrics = Metrics::new(&Prometheus {
+        add_routers_labels: true,
+        ..Prometheus::default()
     });
     let entry_point = metrics.entry_point(&"web".into());
     entry_point.connection_refused("connection_limit");

@@ -6,17 +6,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::{
     counter::{Counter, Gauge, ReasonCounter},
-    labels::{HeaderLabelSet, HeaderLabels, MAX_HEADER_LABELS},
+    labels::{HeaderLabelSet, HeaderLabels},
     traffic::{Bounds, Traffic, TrafficMetrics},
 };
+use crate::config::install::Prometheus;
 
 /// All metrics of the process. Cheap to clone; the default counts nothing.
 #[derive(Debug, Clone, Default)]
@@ -24,12 +25,7 @@ pub struct Metrics(Option<Arc<Registry>>);
 
 impl Metrics {
     /// Metrics as configured.
-    pub fn new(options: &MetricsOptions) -> Self {
-        if options.header_labels.len() > MAX_HEADER_LABELS {
-            tracing::warn!(
-                "metrics.prometheus.headerLabels: only the first {MAX_HEADER_LABELS} labels are exported"
-            );
-        }
+    pub fn new(options: &Prometheus) -> Self {
         Self(Some(Arc::new(Registry::new(options))))
     }
 
@@ -133,30 +129,6 @@ impl Metrics {
 
     pub(super) fn registry(&self) -> Option<&Arc<Registry>> {
         self.0.as_ref()
-    }
-}
-
-/// What the install configuration says about metrics.
-#[derive(Debug, Clone)]
-pub struct MetricsOptions {
-    /// Upper bounds of the duration histograms, in seconds.
-    pub buckets: Vec<f64>,
-    pub entry_points_labels: bool,
-    pub routers_labels: bool,
-    pub services_labels: bool,
-    /// Label name and the header its value is taken from.
-    pub header_labels: Vec<(String, HeaderName)>,
-}
-
-impl Default for MetricsOptions {
-    fn default() -> Self {
-        Self {
-            buckets: vec![0.1, 0.3, 1.2, 5.0],
-            entry_points_labels: true,
-            routers_labels: false,
-            services_labels: true,
-            header_labels: Vec::new(),
-        }
     }
 }
 
@@ -297,11 +269,13 @@ impl ServiceMetrics {
 pub struct ServerMetrics(Option<Arc<ServerSeries>>);
 
 impl ServerMetrics {
-    /// Says where the server's state can be read; the first call counts.
+    /// Says where the server's state can be read, until `server` is gone. Several addresses may share a URL.
     pub fn watch(&self, server: &Arc<impl ServerView + 'static>) {
         self.with(|series| {
             let server: Weak<dyn ServerView> = Arc::downgrade(server) as _;
-            series.view.get_or_init(|| Watched(server));
+            let mut views = series.views();
+            views.retain(|view| view.0.strong_count() > 0);
+            views.push(Watched(server));
         });
     }
 
@@ -373,13 +347,13 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    fn new(options: &MetricsOptions) -> Self {
+    fn new(options: &Prometheus) -> Self {
         Self {
             bounds: Arc::new(Bounds::new(&options.buckets)),
             header_labels: HeaderLabelSet::new(&options.header_labels),
-            entry_points_labels: options.entry_points_labels,
-            routers_labels: options.routers_labels,
-            services_labels: options.services_labels,
+            entry_points_labels: options.add_entry_points_labels,
+            routers_labels: options.add_routers_labels,
+            services_labels: options.add_services_labels,
             series: Mutex::default(),
         }
     }
@@ -493,7 +467,7 @@ pub(super) struct ServiceSeries {
 
 #[derive(Debug, Default)]
 pub(super) struct ServerSeries {
-    view: OnceLock<Watched>,
+    views: Mutex<Vec<Watched>>,
     pub(super) open: Gauge,
     pub(super) opened: Counter,
     pub(super) reused: Counter,
@@ -502,10 +476,27 @@ pub(super) struct ServerSeries {
 }
 
 impl ServerSeries {
-    /// The server's state, while there is a server.
+    /// The state of the server, while there is one. If a URL has several addresses it is up while one of them is, and the reason is
+    /// that of the address that decides.
     pub(super) fn state(&self) -> Option<ServerState> {
-        let server = self.view.get()?.0.upgrade()?;
-        Some(server.state())
+        let servers: Vec<_> = self
+            .views()
+            .iter()
+            .filter_map(|view| view.0.upgrade())
+            .collect();
+        let states = servers.iter().map(|server| server.state());
+        states.reduce(|one, other| {
+            let in_flight = one.in_flight + other.in_flight;
+            let decisive = if other.up && !one.up { other } else { one };
+            ServerState {
+                in_flight,
+                ..decisive
+            }
+        })
+    }
+
+    fn views(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections waiting in pools. The two sides are read one after the other, so a busy pool could seem to hold less than nothing.
