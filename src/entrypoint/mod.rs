@@ -1,1 +1,92 @@
 //! Sockets in: listeners, TLS, protocol choice, connections.
+//!
+//! Every worker has its own listening socket per entry point and serves what it accepts, start to end, on its own thread.
+
+mod connection;
+mod http1;
+mod http2;
+mod listener;
+mod tunnel;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+pub use listener::{Listener, bind};
+
+use crate::http1::request::Limits;
+
+/// How one entry point treats its connections; fixed at start.
+#[derive(Debug, Clone)]
+pub struct EntryPoint {
+    /// Its place in the snapshot.
+    pub index: usize,
+    pub name: Arc<str>,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    /// Requests on one connection at most (`transport.keepAliveMaxRequests`); 0 is no limit.
+    pub max_requests: u64,
+    /// Connections of the whole entry point at most, this worker's share (`transport.maxConnections`); 0 is no limit.
+    pub max_connections: usize,
+    /// Streams of one HTTP/2 connection at most (`http2.maxConcurrentStreams`).
+    pub max_streams: u32,
+    /// HPACK table size in bytes (`http2.maxDecoderHeaderTableSize`).
+    pub header_table: u32,
+    pub proxy_protocol: Trust,
+    /// Who may send `X-Forwarded-*` (`forwardedHeaders`).
+    pub forwarded: Trust,
+}
+
+/// Times of an entry point; `None` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a whole request head, from its first byte (`headerTimeout`).
+    pub header: Option<Duration>,
+    /// Between requests (`idleTimeout`).
+    pub idle: Option<Duration>,
+    /// A body must make progress in this time (`bodyProgressTimeout`).
+    pub progress: Option<Duration>,
+    /// For a whole request, body included; only if the user set it (`readTimeout`).
+    pub read: Option<Duration>,
+    /// For a whole response (`writeTimeout`).
+    pub write: Option<Duration>,
+    /// A connection's age after which it ends (`transport.keepAliveMaxTime`).
+    pub connection: Option<Duration>,
+}
+
+/// Which peers are believed.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    Nobody,
+    Everybody,
+    Networks(Box<[IpNet]>),
+}
+
+impl Trust {
+    /// Whether `peer` is believed.
+    pub fn includes(&self, peer: IpAddr) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Everybody => true,
+            Self::Networks(networks) => {
+                let peer = peer.to_canonical();
+                networks.iter().any(|network| network.contains(&peer))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Trust;
+
+    #[test]
+    fn trust_sees_through_mapped_addresses() {
+        let trust = Trust::Networks(["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()].into());
+        for (peer, expected) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("11.0.0.1", false), ("fd00::1", true), ("::1", false)] {
+            assert_eq!(trust.includes(peer.parse().unwrap()), expected, "{peer}");
+        }
+        assert!(Trust::Everybody.includes("::1".parse().unwrap()));
+        assert!(!Trust::Nobody.includes("127.0.0.1".parse().unwrap()));
+    }
+}

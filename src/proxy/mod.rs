@@ -1,1 +1,154 @@
-//! The journey of one request.
+//! The journey of one request: route, plan, service, answer. The whole life of a request is readable here.
+
+mod attempt;
+mod record;
+mod worker;
+
+use std::{rc::Rc, sync::Arc};
+
+use http::StatusCode;
+
+use crate::{
+    exchange::{Body, Exchange, Fault, FaultKind, Response, fault, forwarded},
+    middleware::Flow,
+    rule::{Facts, normalise_host, routing_path},
+    service::InFlight,
+    snapshot::{EntryPoint, Internal, Route, RouteTarget, Snapshot},
+    upstream::{Interim, Tunnel},
+};
+
+pub use record::Sent;
+pub use worker::{Internals, Worker};
+
+/// A request under way, from its head to the last byte of its answer.
+pub struct Journey {
+    worker: Rc<Worker>,
+    /// The configuration this request lives by, whatever is swapped in meanwhile.
+    snapshot: Arc<Snapshot>,
+    entry_point: usize,
+    pub exchange: Exchange,
+    route: Option<Arc<Route>>,
+    server: Option<InFlight>,
+    /// Set when the server agreed to speak another protocol.
+    pub tunnel: Option<Tunnel>,
+    facts: record::Origin,
+}
+
+impl Journey {
+    /// A request that just came in by the entry point with index `entry_point`.
+    pub fn new(worker: &Rc<Worker>, entry_point: usize, exchange: Exchange) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            snapshot: worker.snapshot(),
+            entry_point,
+            exchange,
+            route: None,
+            server: None,
+            tunnel: None,
+            facts: record::Origin::default(),
+        }
+    }
+
+    /// The answer for the client. Interim answers go to `interim`.
+    pub async fn respond(&mut self, interim: Option<&dyn Interim>) -> Response {
+        let options = self.worker.forwarding(self.entry_point);
+        if forwarded::arrive(&mut self.exchange.request, &self.exchange.connection, options).is_err() {
+            return fault::text_response(StatusCode::BAD_REQUEST, "Bad Request\n");
+        }
+        if self.exchange.request.target.as_str() == "*" {
+            // `OPTIONS *` asks about the proxy, not about anything behind it.
+            return Response::new(Body::Empty);
+        }
+        let Some(route) = self.find_route() else {
+            self.entry_point().metrics.unmatched();
+            return fault::not_found();
+        };
+        self.route = Some(Arc::clone(&route));
+        if let Some(refusal) = self.refused_by(&route) {
+            return refusal;
+        }
+        let (passed, early) = self.run_plan(&route).await;
+        let mut response = match early {
+            Some(response) => *response,
+            None => self.reach(&route, interim).await,
+        };
+        for step in route.plan[..passed].iter().rev() {
+            step.response(&mut self.exchange, &mut response);
+        }
+        response
+    }
+
+    fn entry_point(&self) -> &EntryPoint {
+        &self.snapshot.entry_points[self.entry_point]
+    }
+
+    fn find_route(&self) -> Option<Arc<Route>> {
+        let request = &self.exchange.request;
+        let (host, path) = (normalise_host(&request.host), routing_path(request.target.path()));
+        let facts = Facts {
+            host: &host,
+            path: &path,
+            query: request.target.query(),
+            method: request.method.as_str(),
+            headers: &request.headers,
+            peer: self.exchange.connection.peer.ip(),
+        };
+        self.entry_point().find(self.exchange.connection.is_tls(), &facts).cloned()
+    }
+
+    /// Checks that come before every middleware: forbidden escapes, and a TLS connection that was made for other options.
+    fn refused_by(&self, route: &Route) -> Option<Response> {
+        if route.denied.occurs_in(self.exchange.request.target.path()) {
+            return Some(empty(StatusCode::BAD_REQUEST));
+        }
+        match (&self.exchange.connection.tls, &route.tls_options) {
+            (Some(session), Some(options)) if *session.options != **options => {
+                Some(fault::text_response(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Runs the request hooks; how many steps were passed, and an answer if one of them gave it.
+    async fn run_plan(&mut self, route: &Route) -> (usize, Option<Box<Response>>) {
+        for (index, step) in route.plan.iter().enumerate() {
+            let mut flow = step.request(&mut self.exchange);
+            loop {
+                match flow {
+                    Flow::Continue => break,
+                    Flow::Respond(response) => return (index, Some(response)),
+                    Flow::Wait(time) => {
+                        tokio::time::sleep(time).await;
+                        break;
+                    }
+                    Flow::Later(result) => flow = (result.await)(&mut self.exchange),
+                }
+            }
+        }
+        (route.plan.len(), None)
+    }
+
+    async fn reach(&mut self, route: &Route, interim: Option<&dyn Interim>) -> Response {
+        match &route.target {
+            RouteTarget::Service(service) => self.forward(route, service, interim).await,
+            RouteTarget::Internal(Internal::Noop) => empty(StatusCode::IM_A_TEAPOT),
+            RouteTarget::Internal(internal) => self.worker.internal(*internal, &self.snapshot, &self.exchange).await,
+        }
+    }
+
+    fn give_up(&mut self, fault: Fault) -> Response {
+        self.facts.fault = Some(fault);
+        fault.response()
+    }
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// Whether a fault means that the client is to blame for what it sees.
+pub(crate) const fn client_left(fault: Fault) -> bool {
+    matches!(fault.kind, FaultKind::ClientGone)
+}

@@ -49,7 +49,7 @@ pub struct Server {
 /// The dense number of a server, free again once the server object is gone: workers keep one pool per number.
 ///
 /// Because numbers are used again, a pool must remember [`Server::serial`] too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ServerId(pub u32);
 
 /// How a server is spoken to.

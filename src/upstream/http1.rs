@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{Answer, Failure, Interim, Outgoing, Tunnel, pool::Home};
+use super::{Answer, Failure, Outgoing, Tunnel, pool::Home};
 use crate::{
     exchange::{Body, Fault, FaultKind, Response},
     http1::{
@@ -137,7 +137,6 @@ impl Connection {
         };
         let out = self.output.buffer();
         write::request_head(out, request.head, request.host, request.target, frame);
-        request.write_extra(out);
         out.extend_from_slice(b"\r\n");
         self.upload = match body {
             Body::Empty => Upload::Flushing,

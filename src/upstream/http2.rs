@@ -14,7 +14,7 @@ use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{HeaderValue, Request, Uri, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{Answer, Failure, Outgoing, X_FORWARDED_FOR};
+use super::{Answer, Failure, Outgoing};
 use crate::{
     exchange::{Body, Fault, FaultKind, Response},
     service::Transport,
@@ -203,9 +203,6 @@ fn request(outgoing: &Outgoing<'_>, body: &Body) -> Option<Request<()>> {
     };
     if head.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if let Some(value) = outgoing.forwarded_for {
-        headers.insert(&X_FORWARDED_FOR, value.clone());
     }
     Some(request)
 }

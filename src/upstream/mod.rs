@@ -10,13 +10,13 @@ pub mod resolve;
 pub mod transport;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 pub use pool::Upstream;
 
 use crate::{
     exchange::{Body, Fault, RequestHead, Response},
-    http1::write::{self, BodyFrame},
+    http1::write::BodyFrame,
     wire::Stream,
 };
 use std::time::Duration;
@@ -29,8 +29,6 @@ pub struct Outgoing<'a> {
     pub host: &'a [u8],
     /// Path and query to send.
     pub target: &'a str,
-    /// Value of `X-Forwarded-For`, if it is to be sent.
-    pub forwarded_for: Option<&'a HeaderValue>,
     /// Where interim responses go.
     pub interim: Option<&'a dyn Interim>,
     /// Time for the head of the answer.
@@ -52,16 +50,7 @@ impl Outgoing<'_> {
             BodyFrame::Unsaid
         }
     }
-
-    fn write_extra(&self, out: &mut Vec<u8>) {
-        if let Some(value) = self.forwarded_for {
-            write::field(out, &X_FORWARDED_FOR, value.as_bytes());
-        }
-    }
 }
-
-/// The field that names the clients a request came through.
-pub static X_FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
 
 /// What a server answered.
 #[derive(Debug)]

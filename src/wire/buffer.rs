@@ -102,12 +102,13 @@ impl Drop for Input {
     }
 }
 
-/// Bytes that wait to be written: a buffer of small pieces, then at most one large piece.
+/// Bytes that wait to be written: a buffer of small pieces, then at most one large piece and what closes it.
 #[derive(Debug, Default)]
 pub struct Output {
     small: Vec<u8>,
     sent: usize,
     large: Bytes,
+    tail: &'static [u8],
     /// TLS data was handed to the stream and must be flushed.
     dirty: bool,
 }
@@ -134,30 +135,39 @@ impl Output {
         }
     }
 
+    /// Appends the data of a chunk and the line end that closes it.
+    pub fn push_chunk(&mut self, data: Bytes) {
+        self.push(data);
+        if self.large.is_empty() {
+            self.small.extend_from_slice(b"\r\n");
+        } else {
+            self.tail = b"\r\n";
+        }
+    }
+
     /// Whether the buffered bytes must be written before more is added.
     pub fn is_full(&self) -> bool {
-        !self.large.is_empty() || self.small.len() - self.sent >= COPY
+        !self.large.is_empty() || !self.tail.is_empty() || self.small.len() - self.sent >= COPY
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.small.len() - self.sent + self.large.len() + self.tail.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.large.is_empty() && self.small.len() == self.sent && !self.dirty
+        self.len() == 0 && !self.dirty
     }
 
     /// Writes everything out.
-    pub fn poll_flush(
-        &mut self,
-        stream: &mut Stream,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.sent < self.small.len() || !self.large.is_empty() {
+    pub fn poll_flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.len() > 0 {
             let count = ready!(self.poll_write(stream, cx))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            let small = count.min(self.small.len() - self.sent);
-            self.sent += small;
-            self.large.advance(count - small);
+            self.advance(count);
         }
         self.large = Bytes::new();
         self.release();
@@ -168,18 +178,26 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
+    fn advance(&mut self, count: usize) {
+        let small = count.min(self.small.len() - self.sent);
+        let large = (count - small).min(self.large.len());
+        self.sent += small;
+        self.large.advance(large);
+        self.tail = &self.tail[count - small - large..];
+    }
+
     fn poll_write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.dirty = !matches!(stream, Stream::Tcp(_));
         let small = &self.small[self.sent..];
         let stream = Pin::new(stream);
-        match (small.is_empty(), self.large.is_empty()) {
-            (true, _) => stream.poll_write(cx, &self.large),
-            (_, true) => stream.poll_write(cx, small),
-            _ => stream.poll_write_vectored(
-                cx,
-                &[io::IoSlice::new(small), io::IoSlice::new(&self.large)],
-            ),
+        if self.large.is_empty() && self.tail.is_empty() {
+            return stream.poll_write(cx, small);
         }
+        if small.is_empty() && self.tail.is_empty() {
+            return stream.poll_write(cx, &self.large);
+        }
+        let pieces = [io::IoSlice::new(small), io::IoSlice::new(&self.large), io::IoSlice::new(self.tail)];
+        stream.poll_write_vectored(cx, &pieces)
     }
 
     fn release(&mut self) {

@@ -89,10 +89,7 @@ impl Deadline {
         TIMERS.with(|timers| {
             let mut slots = timers.slots.borrow_mut();
             let slot = &mut slots[self.key];
-            if slot.at == u64::MAX {
-                return Poll::Pending;
-            }
-            if slot.at <= timers.now() {
+            if slot.at != u64::MAX && slot.at <= timers.now() {
                 return Poll::Ready(());
             }
             if !slot
@@ -145,6 +142,17 @@ impl Timers {
             }
         }
     }
+}
+
+/// Wakes everybody who watches a deadline on this thread, reached or not: something else that they look at has changed.
+pub fn wake_all() {
+    TIMERS.with(|timers| {
+        for (_, slot) in timers.slots.borrow_mut().iter_mut() {
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    });
 }
 
 /// Fires the deadlines of this thread; runs as a task of every worker for as long as the worker lives.

@@ -1,0 +1,93 @@
+//! What the requests of one worker thread share.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+};
+
+use crate::{
+    exchange::{Exchange, Response, forwarded::Forwarding},
+    observe::AccessLog,
+    snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
+    upstream::Upstream,
+};
+
+/// Answers for `api@internal` and its kin. Lives with the control thread's rooms, which the request path does not know.
+pub trait Internals: Send + Sync {
+    /// Answers a request that was routed to `internal`.
+    fn answer(
+        &self,
+        internal: Internal,
+        snapshot: &Arc<Snapshot>,
+        exchange: &Exchange,
+    ) -> Pin<Box<dyn Future<Output = Response>>>;
+}
+
+/// The state of a worker thread.
+pub struct Worker {
+    snapshot: RefCell<CachedSnapshot>,
+    pub upstream: Upstream,
+    internals: Arc<dyn Internals>,
+    /// By entry point.
+    forwarding: Vec<Forwarding>,
+    pub access_log: Option<Arc<AccessLog>>,
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    /// A worker for the calling thread.
+    pub fn new(
+        cell: Arc<SnapshotCell>,
+        internals: Arc<dyn Internals>,
+        forwarding: Vec<Forwarding>,
+        access_log: Option<Arc<AccessLog>>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            snapshot: RefCell::new(CachedSnapshot::new(cell)),
+            upstream: Upstream::default(),
+            internals,
+            forwarding,
+            access_log,
+            draining: Cell::new(false),
+        })
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshot.borrow_mut().get())
+    }
+
+    /// Whether connections should end after the answer they are at.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// From now on connections end after the answer they are at; idle ones end now.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        crate::wire::timer::wake_all();
+    }
+
+    pub(super) fn forwarding(&self, entry_point: usize) -> &Forwarding {
+        &self.forwarding[entry_point]
+    }
+
+    pub(super) fn internal(
+        &self,
+        internal: Internal,
+        snapshot: &Arc<Snapshot>,
+        exchange: &Exchange,
+    ) -> Pin<Box<dyn Future<Output = Response>>> {
+        self.internals.answer(internal, snapshot, exchange)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("draining", &self.draining).finish_non_exhaustive()
+    }
+}
