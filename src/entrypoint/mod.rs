@@ -6,13 +6,14 @@ mod connection;
 mod http1;
 mod http2;
 mod listener;
+mod proxy_protocol;
 mod tunnel;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-pub use listener::{Listener, bind};
+pub use listener::{Listener, bind, run};
 
 use crate::http1::request::Limits;
 
@@ -26,13 +27,14 @@ pub struct EntryPoint {
     pub timeouts: Timeouts,
     /// Requests on one connection at most (`transport.keepAliveMaxRequests`); 0 is no limit.
     pub max_requests: u64,
-    /// Connections of the whole entry point at most, this worker's share (`transport.maxConnections`); 0 is no limit.
+    /// Connections of a worker at most: its share of `transport.maxConnections`, or of the open files allowed.
     pub max_connections: usize,
     /// Streams of one HTTP/2 connection at most (`http2.maxConcurrentStreams`).
     pub max_streams: u32,
     /// HPACK table size in bytes (`http2.maxDecoderHeaderTableSize`).
     pub header_table: u32,
-    pub proxy_protocol: Trust,
+    /// Who may say in a PROXY header who the client is; `None` if no such header is expected (`proxyProtocol`).
+    pub proxy_protocol: Option<Trust>,
     /// Who may send `X-Forwarded-*` (`forwardedHeaders`).
     pub forwarded: Trust,
 }

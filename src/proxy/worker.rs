@@ -7,7 +7,10 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
+
+use tokio::sync::Notify;
 
 use crate::{
     exchange::{Exchange, Response, forwarded::Forwarding},
@@ -36,6 +39,11 @@ pub struct Worker {
     forwarding: Vec<Forwarding>,
     pub access_log: Option<Arc<AccessLog>>,
     draining: Cell<bool>,
+    /// Open client connections.
+    pub connections: Cell<usize>,
+    /// Told when a client connection ends.
+    pub closed: Notify,
+    warned: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -53,6 +61,9 @@ impl Worker {
             forwarding,
             access_log,
             draining: Cell::new(false),
+            connections: Cell::new(0),
+            closed: Notify::new(),
+            warned: Cell::new(None),
         })
     }
 
@@ -70,6 +81,15 @@ impl Worker {
     pub fn drain(&self) {
         self.draining.set(true);
         crate::wire::timer::wake_all();
+    }
+
+    /// Whether a warning that could repeat with every connection may be written now: once a second.
+    pub fn may_warn(&self) -> bool {
+        let due = self.warned.get().is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if due {
+            self.warned.set(Some(Instant::now()));
+        }
+        due
     }
 
     pub(super) fn forwarding(&self, entry_point: usize) -> &Forwarding {

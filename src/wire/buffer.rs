@@ -187,7 +187,7 @@ impl Output {
     }
 
     fn poll_write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.dirty = !matches!(stream, Stream::Tcp(_));
+        self.dirty = !matches!(stream, Stream::Tcp(_) | Stream::Rewound(_));
         let small = &self.small[self.sent..];
         let stream = Pin::new(stream);
         if self.large.is_empty() && self.tail.is_empty() {

@@ -16,6 +16,8 @@ use tokio::{
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
+    /// A plain connection whose first bytes were read already.
+    Rewound(Rewind),
     /// A client's TLS connection.
     Accepted(Box<tokio_rustls::server::TlsStream<Rewind>>),
     /// Our TLS connection to a server.
@@ -27,6 +29,7 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,
+            Self::Rewound(rewind) => rewind.tcp(),
             Self::Accepted(tls) => tls.get_ref().0.tcp(),
             Self::Dialled(tls) => tls.get_ref().0,
         }
@@ -37,6 +40,7 @@ macro_rules! each {
     ($self:expr, $io:ident => $call:expr) => {
         match $self.get_mut() {
             Stream::Tcp($io) => $call,
+            Stream::Rewound($io) => $call,
             Stream::Accepted($io) => $call,
             Stream::Dialled($io) => $call,
         }
