@@ -13,6 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::io::AsyncWrite;
 
 use super::{EntryPoint, tunnel};
 use crate::{

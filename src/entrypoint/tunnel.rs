@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::io::AsyncWrite;
 
 use crate::wire::{Input, Output, Stream};
 

@@ -93,7 +93,7 @@ impl Journey {
             headers: &request.headers,
             peer: self.exchange.connection.peer.ip(),
         };
-        self.entry_point().find(self.exchange.connection.is_tls(), &facts).cloned()
+        self.snapshot.find(self.entry_point, self.exchange.connection.is_tls(), &facts).cloned()
     }
 
     /// Checks that come before every middleware: forbidden escapes, and a TLS connection that was made for other options.
