@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 
 use crate::{
     exchange::{Exchange, Response, forwarded::Forwarding},
-    observe::AccessLog,
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
     upstream::Upstream,
 };
@@ -37,7 +36,6 @@ pub struct Worker {
     internals: Arc<dyn Internals>,
     /// By entry point.
     forwarding: Vec<Forwarding>,
-    pub access_log: Option<Arc<AccessLog>>,
     draining: Cell<bool>,
     /// Open client connections.
     pub connections: Cell<usize>,
@@ -52,14 +50,12 @@ impl Worker {
         cell: Arc<SnapshotCell>,
         internals: Arc<dyn Internals>,
         forwarding: Vec<Forwarding>,
-        access_log: Option<Arc<AccessLog>>,
     ) -> Rc<Self> {
         Rc::new(Self {
             snapshot: RefCell::new(CachedSnapshot::new(cell)),
             upstream: Upstream::default(),
             internals,
             forwarding,
-            access_log,
             draining: Cell::new(false),
             connections: Cell::new(0),
             closed: Notify::new(),
