@@ -14,7 +14,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderValue;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use super::{EntryPoint, http1, http2, proxy_protocol::{self, Outcome}};
+use super::{
+    EntryPoint, http1, http2,
+    proxy_protocol::{self, Outcome},
+};
 use crate::{
     exchange::{Connection, TlsSession},
     observe::EntryPointMetrics,
@@ -29,11 +32,20 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Serves one client connection to its end.
-pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, entry: Rc<EntryPoint>, worker: Rc<Worker>) {
+pub(super) async fn serve(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entry: Rc<EntryPoint>,
+    worker: Rc<Worker>,
+) {
     let open = Open::new(&worker, entry.index);
     // Answers are written whole, so waiting for more data would only delay them.
     drop(tcp.set_nodelay(true));
-    let mut start = Start { tcp, bytes: BytesMut::new(), peer };
+    let mut start = Start {
+        tcp,
+        bytes: BytesMut::new(),
+        peer,
+    };
     let deadline = Deadline::new();
     deadline.set(entry.timeouts.header);
     let ready = within(&deadline, start.read_first(&entry)).await.flatten();
@@ -53,13 +65,23 @@ async fn serve_plain(start: Start, protocol: Protocol, entry: Rc<EntryPoint>, wo
         let stream = Stream::Rewound(Rewind::new(start.bytes.freeze(), start.tcp));
         return http2::serve(stream, entry, worker, connection).await;
     }
-    http1::Server::new(Stream::Tcp(start.tcp), start.bytes, entry, worker, connection).serve().await;
+    http1::Server::new(
+        Stream::Tcp(start.tcp),
+        start.bytes,
+        entry,
+        worker,
+        connection,
+    )
+    .serve()
+    .await;
 }
 
 async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, deadline: &Deadline) {
     let table = worker.snapshot().entry_points[entry.index].tls.clone();
     let Start { tcp, bytes, peer } = start;
-    let local = tcp.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+    let local = tcp
+        .local_addr()
+        .map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
     let handshake = accept(&table, Rewind::new(bytes.freeze(), tcp), local);
     let (stream, session) = match within(deadline, handshake).await {
         Some(Ok(accepted)) => accepted,
@@ -68,7 +90,9 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
             return;
         }
         None => {
-            worker.snapshot().entry_points[entry.index].metrics.timed_out("tls");
+            worker.snapshot().entry_points[entry.index]
+                .metrics
+                .timed_out("tls");
             return;
         }
     };
@@ -79,7 +103,9 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
     if h2 {
         return http2::serve(stream, entry, worker, connection).await;
     }
-    http1::Server::new(stream, BytesMut::new(), entry, worker, connection).serve().await;
+    http1::Server::new(stream, BytesMut::new(), entry, worker, connection)
+        .serve()
+        .await;
 }
 
 /// A connection of which only the first bytes are known.
@@ -126,9 +152,14 @@ impl Start {
                 tracing::debug!(entryPointName = %entry.name, peer = %self.peer, reason, "malformed PROXY header");
                 return None;
             }
-            Outcome::Header { source, consumed, .. } => {
+            Outcome::Header {
+                source, consumed, ..
+            } => {
                 self.bytes.advance(consumed);
-                let believed = entry.proxy_protocol.as_ref().is_some_and(|trust| trust.includes(self.peer.ip()));
+                let believed = entry
+                    .proxy_protocol
+                    .as_ref()
+                    .is_some_and(|trust| trust.includes(self.peer.ip()));
                 // From anybody else the header is read past, as Traefik does: the peer stays who it is.
                 if let Some(source) = source
                     && believed
@@ -145,13 +176,20 @@ impl Start {
     }
 }
 
-fn connection(entry: &EntryPoint, peer: SocketAddr, tcp: &TcpStream, tls: Option<TlsSession>) -> Rc<Connection> {
+fn connection(
+    entry: &EntryPoint,
+    peer: SocketAddr,
+    tcp: &TcpStream,
+    tls: Option<TlsSession>,
+) -> Rc<Connection> {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let text = Bytes::from(peer.ip().to_string());
     Rc::new(Connection {
         entry_point: entry.name.clone(),
         peer,
-        local: tcp.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
+        local: tcp
+            .local_addr()
+            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
         // An address is always fit for a header.
         peer_ip: HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("")),
         trusted: entry.forwarded.includes(peer.ip()),
@@ -165,7 +203,10 @@ fn sniff(bytes: &[u8]) -> Option<Protocol> {
         return Some(Protocol::Tls);
     }
     let length = bytes.len().min(PREFACE.len());
-    match (bytes[..length] == PREFACE[..length], length == PREFACE.len()) {
+    match (
+        bytes[..length] == PREFACE[..length],
+        length == PREFACE.len(),
+    ) {
         (false, _) => Some(Protocol::Http1),
         (true, true) => Some(Protocol::Http2),
         (true, false) => None,
@@ -193,14 +234,19 @@ impl Open {
         let metrics = worker.snapshot().entry_points[index].metrics.clone();
         metrics.connection_opened();
         worker.connections.set(worker.connections.get() + 1);
-        Self { worker: Rc::clone(worker), metrics }
+        Self {
+            worker: Rc::clone(worker),
+            metrics,
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connection_closed();
-        self.worker.connections.set(self.worker.connections.get() - 1);
+        self.worker
+            .connections
+            .set(self.worker.connections.get() - 1);
         self.worker.closed.notify_one();
     }
 }
@@ -230,11 +276,14 @@ pub(super) fn write_date(out: &mut Vec<u8>) {
 
 fn with_date<T>(with: impl FnOnce(&HeaderValue) -> T) -> T {
     let now = SystemTime::now();
-    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|cached| {
         if cached.second != second || cached.value.is_empty() {
             cached.second = second;
-            cached.value = HeaderValue::from_str(&httpdate::fmt_http_date(now)).unwrap_or(HeaderValue::from_static(""));
+            cached.value = HeaderValue::from_str(&httpdate::fmt_http_date(now))
+                .unwrap_or(HeaderValue::from_static(""));
         }
         with(&cached.value)
     })
@@ -253,7 +302,10 @@ mod tests {
             (b"PR", None),
             (b"PO", Some(Protocol::Http1)),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", None),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxx", Some(Protocol::Http2)),
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxx",
+                Some(Protocol::Http2),
+            ),
             (b"PRI * HTTP/1.1\r\n", Some(Protocol::Http1)),
             (b"", None),
         ] {

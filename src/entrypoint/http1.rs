@@ -82,7 +82,13 @@ enum Next {
 }
 
 impl Server {
-    pub(super) fn new(stream: Stream, early: BytesMut, entry: Rc<EntryPoint>, worker: Rc<Worker>, connection: Rc<Connection>) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        early: BytesMut,
+        entry: Rc<EntryPoint>,
+        worker: Rc<Worker>,
+        connection: Rc<Connection>,
+    ) -> Self {
         let wire = Wire {
             stream,
             input: Input::new(early),
@@ -94,7 +100,14 @@ impl Server {
             answering: false,
             abort: false,
         };
-        Self { wire: Rc::new(RefCell::new(wire)), entry, worker, connection, opened: Instant::now(), spare: HeaderMap::new() }
+        Self {
+            wire: Rc::new(RefCell::new(wire)),
+            entry,
+            worker,
+            connection,
+            opened: Instant::now(),
+            spare: HeaderMap::new(),
+        }
     }
 
     /// Serves requests until the connection ends.
@@ -114,7 +127,9 @@ impl Server {
                     break;
                 }
                 Next::Timeout => {
-                    self.worker.snapshot().entry_points[self.entry.index].metrics.timed_out("header");
+                    self.worker.snapshot().entry_points[self.entry.index]
+                        .metrics
+                        .timed_out("header");
                     tracing::debug!(entryPointName = %self.entry.name, peer = %self.connection.peer, "no request head within respondingTimeouts.headerTimeout");
                     break;
                 }
@@ -128,13 +143,24 @@ impl Server {
     async fn next(&mut self, first: bool) -> Next {
         let timeouts = self.entry.timeouts;
         let mut started = !self.wire.borrow().input.bytes.is_empty();
-        let idle = if first { timeouts.header } else { timeouts.idle };
-        self.wire.borrow_mut().deadline.set(if started { timeouts.header } else { idle });
+        let idle = if first {
+            timeouts.header
+        } else {
+            timeouts.idle
+        };
+        self.wire
+            .borrow_mut()
+            .deadline
+            .set(if started { timeouts.header } else { idle });
         poll_fn(|cx| {
             let wire = &mut *self.wire.borrow_mut();
             loop {
                 if !wire.input.bytes.is_empty() {
-                    match request::parse(&mut wire.input.bytes, &self.entry.limits, std::mem::take(&mut self.spare)) {
+                    match request::parse(
+                        &mut wire.input.bytes,
+                        &self.entry.limits,
+                        std::mem::take(&mut self.spare),
+                    ) {
                         Ok(Some(parsed)) => return Poll::Ready(Next::Request(Box::new(parsed))),
                         Ok(None) => {}
                         Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
@@ -151,7 +177,11 @@ impl Server {
                     Poll::Ready(_) => return Poll::Ready(Next::Closed),
                     Poll::Pending => {
                         ready!(wire.deadline.poll_expired(cx));
-                        return Poll::Ready(if started || first { Next::Timeout } else { Next::Closed });
+                        return Poll::Ready(if started || first {
+                            Next::Timeout
+                        } else {
+                            Next::Closed
+                        });
                     }
                 }
             }
@@ -161,7 +191,11 @@ impl Server {
 
     /// Carries out one exchange; whether the connection may be used for another.
     async fn exchange(&mut self, parsed: Parsed, last: bool) -> bool {
-        let Parsed { head, framing, keep_alive } = parsed;
+        let Parsed {
+            head,
+            framing,
+            keep_alive,
+        } = parsed;
         let (version, method) = (head.version, head.method.clone());
         let body = self.begin_body(&head, framing);
         let exchange = Exchange::new(head, body, Rc::clone(&self.connection));
@@ -181,7 +215,11 @@ impl Server {
             && version == Version::HTTP_11
             && !self.worker.is_draining()
             && matches!(self.wire.borrow().upload, Upload::Done)
-            && self.entry.timeouts.connection.is_none_or(|age| self.opened.elapsed() < age);
+            && self
+                .entry
+                .timeouts
+                .connection
+                .is_none_or(|age| self.opened.elapsed() < age);
         let status = response.status();
         let (bytes, complete, reusable) = self.send(response, &method, version, reusable).await;
         let spare = std::mem::take(&mut journey.exchange.request.headers);
@@ -191,7 +229,12 @@ impl Server {
     }
 
     fn sent(&self, status: StatusCode, bytes: u64, complete: bool) -> Sent {
-        Sent { status, received: self.wire.borrow().received, bytes, complete }
+        Sent {
+            status,
+            received: self.wire.borrow().received,
+            bytes,
+            complete,
+        }
     }
 
     fn reuse(&mut self, mut headers: HeaderMap) {
@@ -217,7 +260,11 @@ impl Server {
             && length <= wire.input.bytes.len() as u64
         {
             // A body that came with its head can be sent again to another server.
-            let bytes = wire.input.bytes.split_to(usize::try_from(length).unwrap_or(0)).freeze();
+            let bytes = wire
+                .input
+                .bytes
+                .split_to(usize::try_from(length).unwrap_or(0))
+                .freeze();
             wire.received = length;
             wire.upload = Upload::Done;
             return Body::Full(bytes);
@@ -232,7 +279,10 @@ impl Server {
 
     /// The answer, or none if the client went away first.
     async fn respond(&self, journey: &mut Journey, version: Version) -> Option<Response> {
-        let interim = Hints { wire: &self.wire, takes: version == Version::HTTP_11 };
+        let interim = Hints {
+            wire: &self.wire,
+            takes: version == Version::HTTP_11,
+        };
         let mut respond = pin!(journey.respond(Some(&interim)));
         poll_fn(|cx| {
             if let Poll::Ready(response) = respond.as_mut().poll(cx) {
@@ -266,7 +316,13 @@ impl Server {
     }
 
     /// Sends the answer: the body bytes that went out, whether all did, and whether the connection can be used again.
-    async fn send(&self, mut response: Response, method: &Method, version: Version, reusable: bool) -> (u64, bool, bool) {
+    async fn send(
+        &self,
+        mut response: Response,
+        method: &Method,
+        version: Version,
+        reusable: bool,
+    ) -> (u64, bool, bool) {
         let body = std::mem::take(response.body_mut());
         let (frame, bodiless, reusable) = frame_of(&response, &body, method, version, reusable);
         {
@@ -276,7 +332,13 @@ impl Server {
             let out = wire.output.buffer();
             write_head(out, &response, version, frame, reusable);
         }
-        let mut sending = Sending { body: if bodiless { Body::Empty } else { body }, chunked: frame == BodyFrame::Chunked, bytes: 0, ended: false, stalled: None };
+        let mut sending = Sending {
+            body: if bodiless { Body::Empty } else { body },
+            chunked: frame == BodyFrame::Chunked,
+            bytes: 0,
+            ended: false,
+            stalled: None,
+        };
         let outcome = poll_fn(|cx| sending.poll(&self.wire, &self.entry, cx)).await;
         match outcome {
             Ok(()) => (sending.bytes, true, reusable),
@@ -312,9 +374,15 @@ impl Server {
             wire.output.poll_flush(&mut wire.stream, cx)
         })
         .await;
-        let mut sent = Sent { status: response.status(), received: 0, bytes: 0, complete: flushed.is_ok() };
+        let mut sent = Sent {
+            status: response.status(),
+            received: 0,
+            bytes: 0,
+            complete: flushed.is_ok(),
+        };
         if flushed.is_ok() {
-            (sent.received, sent.bytes) = tunnel::join(&SharedStream(Rc::clone(&self.wire)), stream, early).await;
+            (sent.received, sent.bytes) =
+                tunnel::join(&SharedStream(Rc::clone(&self.wire)), stream, early).await;
         }
         journey.finish(sent);
     }
@@ -331,7 +399,8 @@ impl Server {
             status => refusal_text(status),
         };
         self.wire.borrow_mut().upload = Upload::Failed;
-        self.send(response, &Method::GET, Version::HTTP_11, false).await;
+        self.send(response, &Method::GET, Version::HTTP_11, false)
+            .await;
     }
 
     /// Ends the connection so that the last answer is not lost: closing a socket with unread input resets it.
@@ -388,20 +457,30 @@ impl Wire {
         }
     }
 
-    fn poll_upload(&mut self, entry: &EntryPoint, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_upload(
+        &mut self,
+        entry: &EntryPoint,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         loop {
             match &mut self.upload {
                 Upload::Done => return Poll::Ready(None),
                 Upload::Failed => return Poll::Ready(Some(Err(Fault::client(FaultKind::BadBody)))),
                 Upload::Length(left) => {
                     if !self.input.bytes.is_empty() {
-                        let count = self.input.bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                        let count = self
+                            .input
+                            .bytes
+                            .len()
+                            .min(usize::try_from(*left).unwrap_or(usize::MAX));
                         *left -= count as u64;
                         self.received += count as u64;
                         if *left == 0 {
                             self.upload = Upload::Done;
                         }
-                        return Poll::Ready(Some(Ok(Frame::data(self.input.bytes.split_to(count).freeze()))));
+                        return Poll::Ready(Some(Ok(Frame::data(
+                            self.input.bytes.split_to(count).freeze(),
+                        ))));
                     }
                 }
                 Upload::Chunked(decoder) => match decoder.next(&mut self.input.bytes) {
@@ -448,12 +527,20 @@ fn refusal_text(status: StatusCode) -> Response {
         _ => "400 Bad Request",
     };
     let mut response = fault::text_response(status, text);
-    response.headers_mut().remove(header::X_CONTENT_TYPE_OPTIONS);
+    response
+        .headers_mut()
+        .remove(header::X_CONTENT_TYPE_OPTIONS);
     response
 }
 
 /// How the body will be framed, whether it is left out, and whether the connection survives it.
-fn frame_of(response: &Response, body: &Body, method: &Method, version: Version, reusable: bool) -> (BodyFrame, bool, bool) {
+fn frame_of(
+    response: &Response,
+    body: &Body,
+    method: &Method,
+    version: Version,
+    reusable: bool,
+) -> (BodyFrame, bool, bool) {
     let status = response.status();
     if method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
         return (BodyFrame::Unsaid, true, reusable);
@@ -468,7 +555,13 @@ fn frame_of(response: &Response, body: &Body, method: &Method, version: Version,
     }
 }
 
-fn write_head(out: &mut Vec<u8>, response: &Response, version: Version, frame: BodyFrame, reusable: bool) {
+fn write_head(
+    out: &mut Vec<u8>,
+    response: &Response,
+    version: Version,
+    frame: BodyFrame,
+    reusable: bool,
+) {
     write::status_line(out, version, response.status());
     // A 204 has no framing at all: not even a length of zero (RFC 9110 section 8.6).
     if response.status() == StatusCode::NO_CONTENT {
@@ -498,7 +591,12 @@ struct Sending {
 }
 
 impl Sending {
-    fn poll(&mut self, wire: &RefCell<Wire>, entry: &EntryPoint, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll(
+        &mut self,
+        wire: &RefCell<Wire>,
+        entry: &EntryPoint,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
         let gone = Fault::client(FaultKind::ClientGone);
         loop {
             let mut waiting = false;
@@ -522,7 +620,12 @@ impl Sending {
     }
 
     /// The client does not read: it may take its time, but not stand still.
-    fn poll_stalled(&mut self, wire: &Wire, entry: &EntryPoint, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll_stalled(
+        &mut self,
+        wire: &Wire,
+        entry: &EntryPoint,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
         let left = wire.output.len();
         if entry.timeouts.write.is_none() && self.stalled != Some(left) {
             wire.deadline.set(entry.timeouts.progress);
@@ -532,7 +635,11 @@ impl Sending {
         Poll::Ready(Err(Fault::client(FaultKind::BodyTimeout)))
     }
 
-    fn take(&mut self, frame: Option<Result<Frame<Bytes>, Fault>>, output: &mut Output) -> Result<(), Fault> {
+    fn take(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, Fault>>,
+        output: &mut Output,
+    ) -> Result<(), Fault> {
         let Some(frame) = frame.transpose()? else {
             self.end(output, None);
             return Ok(());
@@ -595,14 +702,19 @@ impl http_body::Body for Incoming {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         let frame = {
             let wire = &mut *self.wire.borrow_mut();
             if self.expects_continue.take() && wire.received == 0 && wire.input.bytes.is_empty() {
-                wire.output.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                wire.output
+                    .buffer()
+                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 if let Poll::Ready(Err(_)) = wire.output.poll_flush(&mut wire.stream, cx) {
                     return Poll::Ready(Some(Err(Fault::client(FaultKind::ClientGone))));
                 }
@@ -667,21 +779,56 @@ mod tests {
         };
         let full = Body::from("hello");
         for (status, method, version, expected) in [
-            (200, Method::GET, Version::HTTP_11, (BodyFrame::Length(5), false, true)),
-            (200, Method::HEAD, Version::HTTP_11, (BodyFrame::Unsaid, true, true)),
-            (304, Method::GET, Version::HTTP_11, (BodyFrame::Unsaid, true, true)),
-            (204, Method::GET, Version::HTTP_11, (BodyFrame::Chunked, true, true)),
+            (
+                200,
+                Method::GET,
+                Version::HTTP_11,
+                (BodyFrame::Length(5), false, true),
+            ),
+            (
+                200,
+                Method::HEAD,
+                Version::HTTP_11,
+                (BodyFrame::Unsaid, true, true),
+            ),
+            (
+                304,
+                Method::GET,
+                Version::HTTP_11,
+                (BodyFrame::Unsaid, true, true),
+            ),
+            (
+                204,
+                Method::GET,
+                Version::HTTP_11,
+                (BodyFrame::Chunked, true, true),
+            ),
         ] {
-            assert_eq!(frame_of(&response(status), &full, &method, version, true), expected, "{status} {method}");
+            assert_eq!(
+                frame_of(&response(status), &full, &method, version, true),
+                expected,
+                "{status} {method}"
+            );
         }
     }
 
     #[test]
     fn heads_say_when_the_connection_ends() {
         let mut response = Response::new(Body::Empty);
-        response.headers_mut().insert(header::DATE, HeaderValue::from_static("today"));
+        response
+            .headers_mut()
+            .insert(header::DATE, HeaderValue::from_static("today"));
         let mut out = Vec::new();
-        write_head(&mut out, &response, Version::HTTP_11, BodyFrame::Length(0), false);
-        assert_eq!(out, b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        write_head(
+            &mut out,
+            &response,
+            Version::HTTP_11,
+            BodyFrame::Length(0),
+            false,
+        );
+        assert_eq!(
+            out,
+            b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
     }
 }

@@ -22,10 +22,15 @@ use http_body::{Frame, SizeHint};
 
 use super::{EntryPoint, tunnel};
 use crate::{
-    exchange::{Body, Connection, Exchange, Fault, FaultKind, RequestHead, Response, Target, fault},
+    exchange::{
+        Body, Connection, Exchange, Fault, FaultKind, RequestHead, Response, Target, fault,
+    },
     http1::request::{is_host, normal_form},
     proxy::{Journey, Sent, Worker},
-    upstream::{Interim, Tunnel, http2::{poll_stream, send_body}},
+    upstream::{
+        Interim, Tunnel,
+        http2::{poll_stream, send_body},
+    },
     wire::{Deadline, Stream},
 };
 
@@ -45,7 +50,12 @@ struct Shared {
 }
 
 /// Serves the streams of one connection until it ends.
-pub(super) async fn serve(stream: Stream, entry: Rc<EntryPoint>, worker: Rc<Worker>, connection: Rc<Connection>) {
+pub(super) async fn serve(
+    stream: Stream,
+    entry: Rc<EntryPoint>,
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+) {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -63,11 +73,20 @@ pub(super) async fn serve(stream: Stream, entry: Rc<EntryPoint>, worker: Rc<Work
         Poll::Pending => deadline.poll_expired(cx).map(|()| None),
     });
     let Some(mut h2) = opened.await else { return };
-    let shared = Rc::new(Shared { entry, worker, connection, open: Cell::new(0) });
+    let shared = Rc::new(Shared {
+        entry,
+        worker,
+        connection,
+        open: Cell::new(0),
+    });
     accept(&mut h2, &shared, &deadline).await;
 }
 
-async fn accept(h2: &mut server::Connection<Stream, Bytes>, shared: &Rc<Shared>, deadline: &Deadline) {
+async fn accept(
+    h2: &mut server::Connection<Stream, Bytes>,
+    shared: &Rc<Shared>,
+    deadline: &Deadline,
+) {
     let (opened, mut requests, mut ending) = (Instant::now(), 0u64, false);
     let timeouts = shared.entry.timeouts;
     deadline.set(timeouts.idle);
@@ -79,7 +98,12 @@ async fn accept(h2: &mut server::Connection<Stream, Bytes>, shared: &Rc<Shared>,
                 idle = !busy;
                 deadline.set(if idle { timeouts.idle } else { None });
             }
-            if !ending && (shared.worker.is_draining() || timeouts.connection.is_some_and(|age| opened.elapsed() >= age)) {
+            if !ending
+                && (shared.worker.is_draining()
+                    || timeouts
+                        .connection
+                        .is_some_and(|age| opened.elapsed() >= age))
+            {
                 ending = true;
                 h2.graceful_shutdown();
             }
@@ -96,7 +120,9 @@ async fn accept(h2: &mut server::Connection<Stream, Bytes>, shared: &Rc<Shared>,
                 }
             }
         });
-        let Some(Ok((request, respond))) = next.await else { return };
+        let Some(Ok((request, respond))) = next.await else {
+            return;
+        };
         requests += 1;
         if shared.entry.max_requests > 0 && requests >= shared.entry.max_requests && !ending {
             ending = true;
@@ -115,27 +141,46 @@ async fn serve_stream(shared: &Shared, request: Request<RecvStream>, respond: Se
     let respond = Rc::new(RefCell::new(respond));
     let (parts, stream) = request.into_parts();
     let (method, received) = (parts.method.clone(), Rc::new(Cell::new(0)));
-    let protocol = parts.extensions.get::<Protocol>().map(|protocol| ByteString::from(protocol.as_str()));
+    let protocol = parts
+        .extensions
+        .get::<Protocol>()
+        .map(|protocol| ByteString::from(protocol.as_str()));
     let head = match head(parts, protocol.as_ref(), shared) {
         Ok(head) => head,
         Err(status) => return refuse(&respond, status),
     };
-    let (body, tunnel_in) = if protocol.is_some() { (Body::Empty, Some(stream)) } else { (body(stream, &received), None) };
+    let (body, tunnel_in) = if protocol.is_some() {
+        (Body::Empty, Some(stream))
+    } else {
+        (body(stream, &received), None)
+    };
     let exchange = Exchange::new(head, body, Rc::clone(&shared.connection));
     let mut journey = Journey::new(&shared.worker, shared.entry.index, exchange);
     let response = answer(&mut journey, &respond).await;
     let (status, outcome) = match (response, journey.tunnel.take(), tunnel_in) {
         (None, ..) => (fault::CLIENT_CLOSED_REQUEST, Err((0, 0))),
-        (Some(response), Some(server), Some(client)) => (StatusCode::OK, Ok(switch(response, server, client, &respond).await)),
+        (Some(response), Some(server), Some(client)) => (
+            StatusCode::OK,
+            Ok(switch(response, server, client, &respond).await),
+        ),
         (Some(response), ..) => {
             let status = response.status();
             let sent = send(response, &method, &respond).await;
-            (status, sent.map(|sent| (received.get(), sent)).map_err(|sent| (received.get(), sent)))
+            (
+                status,
+                sent.map(|sent| (received.get(), sent))
+                    .map_err(|sent| (received.get(), sent)),
+            )
         }
     };
     let complete = outcome.is_ok();
     let (Ok((received, bytes)) | Err((received, bytes))) = outcome;
-    journey.finish(Sent { status, received, bytes, complete });
+    journey.finish(Sent {
+        status,
+        received,
+        bytes,
+        complete,
+    });
 }
 
 fn refuse(respond: &RefCell<SendResponse<Bytes>>, status: StatusCode) {
@@ -147,17 +192,26 @@ fn refuse(respond: &RefCell<SendResponse<Bytes>>, status: StatusCode) {
 }
 
 /// The request head in the form of every protocol (RFC 9113 section 8.3).
-fn head(parts: http::request::Parts, protocol: Option<&ByteString>, shared: &Shared) -> Result<RequestHead, StatusCode> {
+fn head(
+    parts: http::request::Parts,
+    protocol: Option<&ByteString>,
+    shared: &Shared,
+) -> Result<RequestHead, StatusCode> {
     let mut headers = parts.headers;
     let upgrade = match (&parts.method, protocol) {
-        (&Method::CONNECT, Some(protocol)) => Some(HeaderValue::from_str(protocol).map_err(|_| StatusCode::BAD_REQUEST)?),
+        (&Method::CONNECT, Some(protocol)) => {
+            Some(HeaderValue::from_str(protocol).map_err(|_| StatusCode::BAD_REQUEST)?)
+        }
         (&Method::CONNECT, None) => return Err(StatusCode::NOT_IMPLEMENTED),
         _ => None,
     };
     let host = host(parts.uri.authority(), &mut headers)?;
     let target = match parts.uri.path_and_query() {
-        Some(target) if target.as_str() == "*" && parts.method == Method::OPTIONS => Target::new("*".into()),
-        Some(target) => normal_form(ByteString::from(target.as_str()), shared.entry.limits.path).map_err(|refusal| refusal.status)?,
+        Some(target) if target.as_str() == "*" && parts.method == Method::OPTIONS => {
+            Target::new("*".into())
+        }
+        Some(target) => normal_form(ByteString::from(target.as_str()), shared.entry.limits.path)
+            .map_err(|refusal| refusal.status)?,
         None => Target::new("/".into()),
     };
     join_cookies(&mut headers);
@@ -166,7 +220,11 @@ fn head(parts: http::request::Parts, protocol: Option<&ByteString>, shared: &Sha
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
     }
     Ok(RequestHead {
-        method: if upgrade.is_some() { Method::GET } else { parts.method },
+        method: if upgrade.is_some() {
+            Method::GET
+        } else {
+            parts.method
+        },
         version: Version::HTTP_2,
         host,
         target,
@@ -177,23 +235,38 @@ fn head(parts: http::request::Parts, protocol: Option<&ByteString>, shared: &Sha
     })
 }
 
-fn host(authority: Option<&http::uri::Authority>, headers: &mut HeaderMap) -> Result<ByteString, StatusCode> {
+fn host(
+    authority: Option<&http::uri::Authority>,
+    headers: &mut HeaderMap,
+) -> Result<ByteString, StatusCode> {
     let field = headers.remove(header::HOST);
     let host = match (authority, &field) {
-        (Some(authority), Some(field)) if !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+        (Some(authority), Some(field))
+            if !field
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
             return Err(StatusCode::BAD_REQUEST);
         }
         (Some(authority), _) => ByteString::from(authority.as_str()),
-        (None, Some(field)) => ByteString::from(field.to_str().map_err(|_| StatusCode::BAD_REQUEST)?),
+        (None, Some(field)) => {
+            ByteString::from(field.to_str().map_err(|_| StatusCode::BAD_REQUEST)?)
+        }
         (None, None) => ByteString::new(),
     };
-    if is_host(&host) { Ok(host) } else { Err(StatusCode::BAD_REQUEST) }
+    if is_host(&host) {
+        Ok(host)
+    } else {
+        Err(StatusCode::BAD_REQUEST)
+    }
 }
 
 /// HTTP/2 may split a cookie into crumbs; HTTP/1.1 knows only one field (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
     let mut joined = first.as_bytes().to_vec();
     for crumb in [second].into_iter().chain(crumbs) {
         joined.extend_from_slice(b"; ");
@@ -207,18 +280,26 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn websocket_key() -> HeaderValue {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let key = STANDARD.encode(fastrand::u128(..).to_ne_bytes());
-    HeaderValue::from_maybe_shared(Bytes::from(key)).unwrap_or(HeaderValue::from_static("cG9ydHdheSBoMiB0byBoMQ=="))
+    HeaderValue::from_maybe_shared(Bytes::from(key))
+        .unwrap_or(HeaderValue::from_static("cG9ydHdheSBoMiB0byBoMQ=="))
 }
 
 fn body(stream: RecvStream, received: &Rc<Cell<u64>>) -> Body {
     if stream.is_end_stream() {
         return Body::Empty;
     }
-    Body::stream(Incoming { stream, trailers: false, received: Rc::clone(received) })
+    Body::stream(Incoming {
+        stream,
+        trailers: false,
+        received: Rc::clone(received),
+    })
 }
 
 /// The answer, or none if the client reset the stream first.
-async fn answer(journey: &mut Journey, respond: &Rc<RefCell<SendResponse<Bytes>>>) -> Option<Response> {
+async fn answer(
+    journey: &mut Journey,
+    respond: &Rc<RefCell<SendResponse<Bytes>>>,
+) -> Option<Response> {
     let interim = Hints(respond);
     let mut answering = pin!(journey.respond(Some(&interim)));
     poll_fn(|cx| {
@@ -231,10 +312,16 @@ async fn answer(journey: &mut Journey, respond: &Rc<RefCell<SendResponse<Bytes>>
 }
 
 /// Sends the answer: the body bytes that went out, as an error if not all did.
-async fn send(mut response: Response, method: &Method, respond: &RefCell<SendResponse<Bytes>>) -> Result<u64, u64> {
+async fn send(
+    mut response: Response,
+    method: &Method,
+    respond: &RefCell<SendResponse<Bytes>>,
+) -> Result<u64, u64> {
     let body = std::mem::take(response.body_mut());
     let status = response.status();
-    let bodiless = method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let bodiless = method == Method::HEAD
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     match body.length() {
         _ if bodiless => {}
@@ -253,7 +340,10 @@ async fn send(mut response: Response, method: &Method, respond: &RefCell<SendRes
     let (parts, _) = response.into_parts();
     let mut head = http::Response::new(());
     (*head.status_mut(), *head.headers_mut()) = (parts.status, parts.headers);
-    let mut stream = respond.borrow_mut().send_response(head, ends).map_err(|_| 0u64)?;
+    let mut stream = respond
+        .borrow_mut()
+        .send_response(head, ends)
+        .map_err(|_| 0u64)?;
     if ends {
         return Ok(0);
     }
@@ -268,15 +358,25 @@ async fn send(mut response: Response, method: &Method, respond: &RefCell<SendRes
 }
 
 /// RFC 8441: the tunnel is the stream; its success is a 200.
-async fn switch(response: Response, server: Tunnel, client: RecvStream, respond: &RefCell<SendResponse<Bytes>>) -> (u64, u64) {
+async fn switch(
+    response: Response,
+    server: Tunnel,
+    client: RecvStream,
+    respond: &RefCell<SendResponse<Bytes>>,
+) -> (u64, u64) {
     let mut head = http::Response::new(());
     *head.headers_mut() = response.headers().clone();
     head.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
-    let Ok(mut stream) = respond.borrow_mut().send_response(head, false) else { return (0, 0) };
+    let Ok(mut stream) = respond.borrow_mut().send_response(head, false) else {
+        return (0, 0);
+    };
     if !server.early.is_empty() && stream.send_data(server.early.clone(), false).is_err() {
         return (0, 0);
     }
-    let side = Streams { input: RefCell::new(client), output: RefCell::new(stream) };
+    let side = Streams {
+        input: RefCell::new(client),
+        output: RefCell::new(stream),
+    };
     tunnel::join(&side, server.stream, Bytes::new()).await
 }
 
@@ -305,9 +405,17 @@ impl http_body::Body for Incoming {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        let mut frame = ready!(poll_stream(&mut this.stream, &mut this.trailers, Fault::client(FaultKind::ClientGone), cx));
+        let mut frame = ready!(poll_stream(
+            &mut this.stream,
+            &mut this.trailers,
+            Fault::client(FaultKind::ClientGone),
+            cx
+        ));
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 this.received.set(this.received.get() + data.len() as u64);
@@ -328,8 +436,11 @@ impl http_body::Body for Incoming {
 }
 
 fn drop_forbidden(trailers: &mut HeaderMap) {
-    let forbidden: Vec<_> =
-        trailers.keys().filter(|name| crate::http1::chunked::forbidden_in_trailers(name)).cloned().collect();
+    let forbidden: Vec<_> = trailers
+        .keys()
+        .filter(|name| crate::http1::chunked::forbidden_in_trailers(name))
+        .cloned()
+        .collect();
     for name in forbidden {
         trailers.remove(name);
     }
@@ -373,6 +484,11 @@ impl tunnel::Side for Streams {
     }
 
     fn poll_close(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.output.borrow_mut().send_data(Bytes::new(), true).map_err(io::Error::other))
+        Poll::Ready(
+            self.output
+                .borrow_mut()
+                .send_data(Bytes::new(), true)
+                .map_err(io::Error::other),
+        )
     }
 }

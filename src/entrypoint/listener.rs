@@ -36,7 +36,11 @@ pub fn bind(address: SocketAddr, count: usize, shared: bool) -> io::Result<Vec<L
 }
 
 fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Listener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     if address.is_ipv6() {
@@ -52,11 +56,20 @@ fn listen(listener: &Listener) -> io::Result<()> {
     let socket = socket2::SockRef::from(listener);
     socket.listen(BACKLOG)?;
     // Accepted sockets inherit it.
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))
+    socket.set_tcp_keepalive(
+        &socket2::TcpKeepalive::new()
+            .with_time(KEEP_ALIVE)
+            .with_interval(KEEP_ALIVE),
+    )
 }
 
 /// Accepts connections until `close` is ready; what waits in the queue then is still accepted.
-pub async fn run(listener: TcpListener, entry: Rc<EntryPoint>, worker: Rc<Worker>, close: impl Future<Output = ()>) {
+pub async fn run(
+    listener: TcpListener,
+    entry: Rc<EntryPoint>,
+    worker: Rc<Worker>,
+    close: impl Future<Output = ()>,
+) {
     let mut close = pin!(close);
     let mut closing = false;
     loop {
@@ -75,12 +88,19 @@ pub async fn run(listener: TcpListener, entry: Rc<EntryPoint>, worker: Rc<Worker
                     refuse(&entry, &worker);
                     continue;
                 }
-                tokio::task::spawn_local(connection::serve(tcp, peer, Rc::clone(&entry), Rc::clone(&worker)));
+                tokio::task::spawn_local(connection::serve(
+                    tcp,
+                    peer,
+                    Rc::clone(&entry),
+                    Rc::clone(&worker),
+                ));
             }
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(entryPointName = %entry.name, %error, "cannot accept connections; raise the limit of open files or lower transport.maxConnections");
-                worker.snapshot().entry_points[entry.index].metrics.connection_refused("accept_failed");
+                worker.snapshot().entry_points[entry.index]
+                    .metrics
+                    .connection_refused("accept_failed");
                 tokio::time::sleep(REST).await;
             }
         }
@@ -88,7 +108,9 @@ pub async fn run(listener: TcpListener, entry: Rc<EntryPoint>, worker: Rc<Worker
 }
 
 fn refuse(entry: &EntryPoint, worker: &Worker) {
-    worker.snapshot().entry_points[entry.index].metrics.connection_refused("max_connections");
+    worker.snapshot().entry_points[entry.index]
+        .metrics
+        .connection_refused("max_connections");
     if worker.may_warn() {
         tracing::warn!(entryPointName = %entry.name, limit = entry.max_connections, "connections refused: transport.maxConnections (this worker's share) is reached");
     }
@@ -98,7 +120,10 @@ fn refuse(entry: &EntryPoint, worker: &Worker) {
 fn is_of_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
     )
 }
 
@@ -111,7 +136,10 @@ mod tests {
         let ours = bind("127.0.0.1:0".parse().unwrap(), 2, false).unwrap();
         let address = ours[0].local_addr().unwrap();
         assert_eq!(ours[1].local_addr().unwrap(), address);
-        assert_eq!(bind(address, 1, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            bind(address, 1, false).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         assert_eq!(bind(address, 1, true).unwrap().len(), 1);
     }
 }

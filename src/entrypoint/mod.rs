@@ -84,8 +84,15 @@ mod tests {
 
     #[test]
     fn trust_sees_through_mapped_addresses() {
-        let trust = Trust::Networks(["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()].into());
-        for (peer, expected) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("11.0.0.1", false), ("fd00::1", true), ("::1", false)] {
+        let trust =
+            Trust::Networks(["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()].into());
+        for (peer, expected) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("11.0.0.1", false),
+            ("fd00::1", true),
+            ("::1", false),
+        ] {
             assert_eq!(trust.includes(peer.parse().unwrap()), expected, "{peer}");
         }
         assert!(Trust::Everybody.includes("::1".parse().unwrap()));

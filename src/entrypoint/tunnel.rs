@@ -26,7 +26,11 @@ pub(super) trait Side {
 /// Passes bytes until both sides are done or one fails; the counts are from the client and from the server.
 pub(super) async fn join(client: &impl Side, server: Stream, early: Bytes) -> (u64, u64) {
     let server = Plain(RefCell::new((server, Input::default(), Output::default())));
-    let mut up = Direction { data: early, count: 0, state: State::Open };
+    let mut up = Direction {
+        data: early,
+        count: 0,
+        state: State::Open,
+    };
     let mut down = Direction::default();
     poll_fn(|cx| {
         let first = up.poll(client, &server, cx);
@@ -57,7 +61,12 @@ enum State {
 }
 
 impl Direction {
-    fn poll(&mut self, from: &impl Side, to: &impl Side, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        from: &impl Side,
+        to: &impl Side,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             match self.state {
                 State::Closed => return Poll::Ready(Ok(())),

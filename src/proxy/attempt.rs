@@ -37,9 +37,19 @@ impl Tried {
 
 impl Journey {
     /// Sends the request to a server of `service`, and to another one where that is safe.
-    pub(super) async fn forward(&mut self, route: &Route, service: &Service, interim: Option<&dyn Interim>) -> Response {
-        let append = !self.exchange.omit_forwarded_for && !self.worker.forwarding(self.entry_point).not_append;
-        forwarded::depart(&mut self.exchange.request, &self.exchange.connection, append);
+    pub(super) async fn forward(
+        &mut self,
+        route: &Route,
+        service: &Service,
+        interim: Option<&dyn Interim>,
+    ) -> Response {
+        let append = !self.exchange.omit_forwarded_for
+            && !self.worker.forwarding(self.entry_point).not_append;
+        forwarded::depart(
+            &mut self.exchange.request,
+            &self.exchange.connection,
+            append,
+        );
         service.budget.request();
         let mut tried = Tried::default();
         let mut fault = Fault::ours(FaultKind::NoServer);
@@ -67,10 +77,14 @@ impl Journey {
                     if tried.count == MAX_ATTEMPTS || !self.may_retry(route, service, &failure) {
                         break;
                     }
-                    let Some(whole) = kept.or(failure.body) else { break };
+                    let Some(whole) = kept.or(failure.body) else {
+                        break;
+                    };
                     body = whole;
                     // A connection that went stale says nothing about its server.
-                    again = (fault.kind == FaultKind::StaleConnection && self.pick(service, tried.ids()).is_none()).then_some(server);
+                    again = (fault.kind == FaultKind::StaleConnection
+                        && self.pick(service, tried.ids()).is_none())
+                    .then_some(server);
                     self.facts.retries += 1;
                     route.service_metrics.retried();
                 }
@@ -81,7 +95,11 @@ impl Journey {
         self.give_up(fault)
     }
 
-    fn pick(&self, service: &Service, tried: &[ServerId]) -> Option<(Arc<Server>, Option<http::HeaderValue>)> {
+    fn pick(
+        &self,
+        service: &Service,
+        tried: &[ServerId],
+    ) -> Option<(Arc<Server>, Option<http::HeaderValue>)> {
         let key = PickKey {
             client_ip: self.exchange.connection.peer.ip(),
             headers: &self.exchange.request.headers,
@@ -99,11 +117,17 @@ impl Journey {
         interim: Option<&dyn Interim>,
     ) -> Result<Response, Failure> {
         self.server = Some(server.begin());
-        let joined = server.preserve_path.then(|| join_paths(&server.path, self.exchange.request.target.as_str()));
+        let joined = server
+            .preserve_path
+            .then(|| join_paths(&server.path, self.exchange.request.target.as_str()));
         let head = &self.exchange.request;
         let outgoing = Outgoing {
             head,
-            host: if service.pass_host_header && !head.host.is_empty() { head.host.as_bytes() } else { server.authority.as_bytes() },
+            host: if service.pass_host_header && !head.host.is_empty() {
+                head.host.as_bytes()
+            } else {
+                server.authority.as_bytes()
+            },
             target: joined.as_deref().unwrap_or(head.target.as_str()),
             interim,
             response_timeout: service.transport.response_header_timeout,
@@ -129,7 +153,13 @@ impl Journey {
             }
         };
         self.facts.answered(response.status());
-        note(server.observe(Outcome::Answered { status: response.status(), ttfb: sent.elapsed() }), server);
+        note(
+            server.observe(Outcome::Answered {
+                status: response.status(),
+                ttfb: sent.elapsed(),
+            }),
+            server,
+        );
         let upgrade = forwarded::strip_response_hop_by_hop(response.headers_mut());
         if self.tunnel.is_some() {
             self.facts.upgrade = upgrade;
@@ -170,13 +200,21 @@ fn replayable(body: &Body) -> Option<Body> {
     }
 }
 
-static IDEMPOTENCY_KEYS: [HeaderName; 2] =
-    [HeaderName::from_static("idempotency-key"), HeaderName::from_static("x-idempotency-key")];
+static IDEMPOTENCY_KEYS: [HeaderName; 2] = [
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("x-idempotency-key"),
+];
 
 /// Whether doing it twice is the same as doing it once (RFC 9110 section 9.2.2).
 fn is_repeatable(head: &RequestHead) -> bool {
-    let safe = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE);
-    (safe && head.upgrade.is_none()) || IDEMPOTENCY_KEYS.iter().any(|name| head.headers.contains_key(name))
+    let safe = matches!(
+        head.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    (safe && head.upgrade.is_none())
+        || IDEMPOTENCY_KEYS
+            .iter()
+            .any(|name| head.headers.contains_key(name))
 }
 
 fn note(change: Option<crate::service::HealthChange>, server: &Server) {
@@ -187,7 +225,11 @@ fn note(change: Option<crate::service::HealthChange>, server: &Server) {
 
 /// The path of the server's URL before that of the request, with one slash between.
 fn join_paths(base: &str, target: &str) -> String {
-    format!("{}/{}", base.trim_end_matches('/'), target.trim_start_matches('/'))
+    format!(
+        "{}/{}",
+        base.trim_end_matches('/'),
+        target.trim_start_matches('/')
+    )
 }
 
 #[cfg(test)]
@@ -196,7 +238,12 @@ mod tests {
 
     #[test]
     fn paths_join_with_one_slash() {
-        for (base, target, joined) in [("/base", "/x?y", "/base/x?y"), ("/base/", "/x", "/base/x"), ("", "/x", "/x"), ("/b", "/", "/b/")] {
+        for (base, target, joined) in [
+            ("/base", "/x?y", "/base/x?y"),
+            ("/base/", "/x", "/base/x"),
+            ("", "/x", "/x"),
+            ("/b", "/", "/b/"),
+        ] {
             assert_eq!(join_paths(base, target), joined);
         }
     }

@@ -52,7 +52,13 @@ impl Journey {
     /// The answer for the client. Interim answers go to `interim`.
     pub async fn respond(&mut self, interim: Option<&dyn Interim>) -> Response {
         let options = self.worker.forwarding(self.entry_point);
-        if forwarded::arrive(&mut self.exchange.request, &self.exchange.connection, options).is_err() {
+        if forwarded::arrive(
+            &mut self.exchange.request,
+            &self.exchange.connection,
+            options,
+        )
+        .is_err()
+        {
             return fault::text_response(StatusCode::BAD_REQUEST, "Bad Request\n");
         }
         if self.exchange.request.target.as_str() == "*" {
@@ -84,7 +90,10 @@ impl Journey {
 
     fn find_route(&self) -> Option<Arc<Route>> {
         let request = &self.exchange.request;
-        let (host, path) = (normalise_host(&request.host), routing_path(request.target.path()));
+        let (host, path) = (
+            normalise_host(&request.host),
+            routing_path(request.target.path()),
+        );
         let facts = Facts {
             host: &host,
             path: &path,
@@ -93,7 +102,9 @@ impl Journey {
             headers: &request.headers,
             peer: self.exchange.connection.peer.ip(),
         };
-        self.snapshot.find(self.entry_point, self.exchange.connection.is_tls(), &facts).cloned()
+        self.snapshot
+            .find(self.entry_point, self.exchange.connection.is_tls(), &facts)
+            .cloned()
     }
 
     /// Checks that come before every middleware: forbidden escapes, and a TLS connection that was made for other options.
@@ -102,9 +113,9 @@ impl Journey {
             return Some(empty(StatusCode::BAD_REQUEST));
         }
         match (&self.exchange.connection.tls, &route.tls_options) {
-            (Some(session), Some(options)) if *session.options != **options => {
-                Some(fault::text_response(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n"))
-            }
+            (Some(session), Some(options)) if *session.options != **options => Some(
+                fault::text_response(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n"),
+            ),
             _ => None,
         }
     }
@@ -132,7 +143,11 @@ impl Journey {
         match &route.target {
             RouteTarget::Service(service) => self.forward(route, service, interim).await,
             RouteTarget::Internal(Internal::Noop) => empty(StatusCode::IM_A_TEAPOT),
-            RouteTarget::Internal(internal) => self.worker.internal(*internal, &self.snapshot, &self.exchange).await,
+            RouteTarget::Internal(internal) => {
+                self.worker
+                    .internal(*internal, &self.snapshot, &self.exchange)
+                    .await
+            }
         }
     }
 

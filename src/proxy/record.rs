@@ -47,7 +47,10 @@ impl Origin {
 impl Journey {
     /// The protocol the server switched to, for the client's `Upgrade` field.
     pub fn switched_to(&self) -> Option<HeaderValue> {
-        self.facts.upgrade.clone().or_else(|| self.exchange.request.upgrade.clone())
+        self.facts
+            .upgrade
+            .clone()
+            .or_else(|| self.exchange.request.upgrade.clone())
     }
 
     /// The exchange is over: counts it and writes it down.

@@ -81,7 +81,10 @@ impl Worker {
 
     /// Whether a warning that could repeat with every connection may be written now: once a second.
     pub fn may_warn(&self) -> bool {
-        let due = self.warned.get().is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        let due = self
+            .warned
+            .get()
+            .is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
         if due {
             self.warned.set(Some(Instant::now()));
         }
@@ -104,6 +107,8 @@ impl Worker {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("draining", &self.draining).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("draining", &self.draining)
+            .finish_non_exhaustive()
     }
 }

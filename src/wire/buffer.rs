@@ -161,7 +161,11 @@ impl Output {
     }
 
     /// Writes everything out.
-    pub fn poll_flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_flush(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.len() > 0 {
             let count = ready!(self.poll_write(stream, cx))?;
             if count == 0 {
@@ -196,7 +200,11 @@ impl Output {
         if small.is_empty() && self.tail.is_empty() {
             return stream.poll_write(cx, &self.large);
         }
-        let pieces = [io::IoSlice::new(small), io::IoSlice::new(&self.large), io::IoSlice::new(self.tail)];
+        let pieces = [
+            io::IoSlice::new(small),
+            io::IoSlice::new(&self.large),
+            io::IoSlice::new(self.tail),
+        ];
         stream.poll_write_vectored(cx, &pieces)
     }
 
