@@ -1,3 +1,193 @@
 //! Pure: install and routing configuration and the previous snapshot in, a new snapshot and diagnostics out.
+//!
+//! Nothing here reads files, asks the clock or the network, or starts anything. A part that cannot be built is left out with a
+//! diagnostic, and nothing else suffers; if it could be built before, its last good form goes on serving.
 
+mod certificates;
 pub mod definitions;
+mod doors;
+mod fallback;
+pub mod files;
+mod internal;
+mod middlewares;
+pub mod needs;
+mod plan;
+mod routers;
+mod services;
+mod transports;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+
+use rustls::RootCertStore;
+
+use crate::{
+    config::{Diagnostic, Install},
+    middleware::Hook,
+    observe::Metrics,
+    service::{Slots, Transport},
+    snapshot::{EntryPoint, Snapshot},
+    tls::Certificate,
+    upstream::resolve::Addresses,
+};
+
+use certificates::TlsStage;
+use definitions::Definitions;
+use doors::Door;
+use files::Files;
+use middlewares::Middlewares;
+use routers::Routers;
+use services::Services;
+use transports::Transports;
+
+/// Compiles a configuration.
+pub fn compile(input: &Input<'_>) -> Compiled {
+    let mut findings = Vec::new();
+    let doors = doors::doors(input.install);
+    let wanted = internal::with_internal(input, &doors, &mut findings);
+    let stage = Stage {
+        input,
+        wanted: &wanted,
+        doors: &doors,
+        last: input.previous.map(|previous| &previous.good),
+    };
+    let mut good = Definitions::default();
+    let tls = TlsStage::build(&stage, &mut good, &mut findings);
+    let transports = Transports::build(&stage, &mut good, &mut findings);
+    let middlewares = Middlewares::build(&stage, &mut good, &mut findings);
+    let services = Services::build(&stage, &transports, &middlewares, &mut good, &mut findings);
+    let rooms = Rooms {
+        tls: &tls.tls,
+        middlewares: &middlewares,
+        services: &services,
+    };
+    let routers = Routers::build(&stage, &rooms, &mut good, &mut findings);
+    let entry_points = doors.iter().zip(routers.tables);
+    let entry_points = entry_points.map(|(door, tables)| EntryPoint {
+        name: Arc::clone(&door.name),
+        plain: tables.plain,
+        secure: tables.secure,
+        tls: Arc::new(tables.tls),
+        metrics: input.workshop.metrics.entry_point(&door.name),
+        traffic: input.workshop.metrics.entry_point(&door.name).traffic(),
+    });
+    let snapshot = Snapshot {
+        generation: input
+            .previous
+            .map_or(0, |previous| previous.snapshot.generation)
+            + 1,
+        entry_points: entry_points.collect(),
+        routes: routers.routes.into(),
+        services: services.used(),
+        tls: Some(Arc::clone(&tls.tls)),
+    };
+    Compiled {
+        snapshot: Arc::new(snapshot),
+        good,
+        certificates: tls.good,
+        transports: transports.all().clone(),
+        files: input.files.clone(),
+        diagnostics: findings,
+    }
+}
+
+/// What a configuration is compiled from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    pub install: &'a Install,
+    /// What all providers want.
+    pub definitions: &'a Definitions,
+    /// The files that `definitions` and `install` name.
+    pub files: &'a Files,
+    /// What the host names of servers resolve to.
+    pub addresses: &'a Addresses,
+    /// What is live now, to go on with what did not change.
+    pub previous: Option<&'a Compiled>,
+    pub workshop: &'a Workshop,
+    pub now: Instant,
+    /// Seconds since 1970.
+    pub wall_clock: i64,
+}
+
+/// What every compilation of a process shares.
+#[derive(Debug)]
+pub struct Workshop {
+    pub metrics: Metrics,
+    pub slots: Slots,
+    /// The certificate authorities the system trusts.
+    pub system_roots: Arc<RootCertStore>,
+    pub plugins: Plugins,
+}
+
+/// No metrics, no trusted authority, no plugins.
+impl Default for Workshop {
+    fn default() -> Self {
+        Self {
+            metrics: Metrics::default(),
+            slots: Slots::default(),
+            system_roots: Arc::new(RootCertStore::empty()),
+            plugins: Plugins::default(),
+        }
+    }
+}
+
+/// Middlewares that the embedder brings, by the name used below `plugin`.
+#[derive(Default, Clone)]
+pub struct Plugins(BTreeMap<String, Arc<MakeHook>>);
+
+/// Makes a middleware of its options, or says what is wrong with them.
+pub type MakeHook = dyn Fn(&serde_json::Value) -> Result<Arc<dyn Hook>, String> + Send + Sync;
+
+impl Plugins {
+    /// Adds a middleware; an earlier one of the same name goes.
+    pub fn add(&mut self, name: impl Into<String>, make: Arc<MakeHook>) {
+        self.0.insert(name.into(), make);
+    }
+
+    /// The middleware of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<MakeHook>> {
+        self.0.get(name)
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Plugins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A compiled configuration, and what the next compilation wants to know of it.
+#[derive(Debug)]
+pub struct Compiled {
+    pub snapshot: Arc<Snapshot>,
+    /// The definitions the snapshot was built from: of every object the last form that could be built.
+    pub good: Definitions,
+    /// The certificates in use, by the texts of their `certFile` and `keyFile`.
+    pub certificates: BTreeMap<(String, String), Arc<Certificate>>,
+    /// The transports in use, by name.
+    pub transports: BTreeMap<Arc<str>, Arc<Transport>>,
+    pub files: Files,
+    /// Everything found, in no particular order.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What every stage of a compilation reads.
+struct Stage<'a> {
+    input: &'a Input<'a>,
+    /// What the providers want and what we add ourselves.
+    wanted: &'a Definitions,
+    doors: &'a [Door<'a>],
+    /// The last definitions that could be built.
+    last: Option<&'a Definitions>,
+}
+
+/// The stages that routers are built from.
+struct Rooms<'a> {
+    tls: &'a crate::tls::Tls,
+    middlewares: &'a Middlewares<'a>,
+    services: &'a Services<'a>,
+}

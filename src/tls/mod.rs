@@ -23,4 +23,5 @@ pub use finding::Finding;
 pub use hosts::{Agreement, Claim, Conflict, Verdict, agree};
 pub use options::{DEFAULT_OPTIONS, OptionsSpec};
 pub use selection::CertificateTable;
+pub use suites::{Named as NamedSuite, suite as cipher_suite};
 pub use table::{Refusal, Selected, SniTable, Tls, TlsInputs};

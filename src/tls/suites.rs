@@ -68,7 +68,7 @@ const WEAK_SUITES: [&str; 16] = [
 
 /// What a configured name stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Named<T> {
+pub enum Named<T> {
     /// We speak it.
     Known(T),
     /// Traefik speaks it and we do not.
@@ -78,7 +78,7 @@ pub(super) enum Named<T> {
 }
 
 /// The suite a configured name stands for.
-pub(super) fn suite(name: &str) -> Named<CipherSuite> {
+pub fn suite(name: &str) -> Named<CipherSuite> {
     // Go kept these spellings from before the hash became part of the name.
     let name = match name {
         "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305" => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",

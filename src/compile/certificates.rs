@@ -1,0 +1,324 @@
+//! The `tls` section: certificates, the default store and the options, built once for all entry points.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Stage,
+    definitions::{Defined, Definitions, Kind},
+    fallback,
+};
+use crate::{
+    config::{
+        Diagnostic, Place,
+        routing::{Certificate as Config, TlsOptions},
+        units::FileOrContent,
+    },
+    tls::{Certificate, DEFAULT_OPTIONS, Finding, OptionsSpec, Tls, TlsInputs},
+};
+
+/// Certificates by the texts of their `certFile` and `keyFile`.
+pub(super) type Certificates = BTreeMap<(String, String), Arc<Certificate>>;
+
+/// What became of the `tls` section.
+pub(super) struct TlsStage {
+    pub(super) tls: Arc<Tls>,
+    pub(super) good: Certificates,
+}
+
+impl TlsStage {
+    /// Builds the section.
+    pub(super) fn build(
+        stage: &Stage<'_>,
+        good: &mut Definitions,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let mut reader = Reader {
+            stage,
+            findings,
+            good: Certificates::new(),
+        };
+        let certificates = reader.certificates();
+        let default_certificate = reader.default_certificate(good);
+        let good_certificates = reader.good;
+        let previous = stage
+            .input
+            .previous
+            .and_then(|previous| previous.snapshot.tls.as_deref());
+        let options = Options {
+            stage,
+            certificates,
+            default_certificate,
+        };
+        let tls = options.build(previous, good, findings);
+        Self {
+            tls: Arc::new(tls),
+            good: good_certificates,
+        }
+    }
+}
+
+/// Reads certificates.
+struct Reader<'a> {
+    stage: &'a Stage<'a>,
+    findings: &'a mut Vec<Diagnostic>,
+    good: Certificates,
+}
+
+impl Reader<'_> {
+    fn certificates(&mut self) -> Vec<Arc<Certificate>> {
+        let mut certificates = Vec::new();
+        for definition in &self.stage.wanted.certificates {
+            let stores = &definition.object.stores;
+            if !stores.is_empty() && !stores.iter().any(|store| store == DEFAULT_STORE) {
+                let message = "the certificate is in no store that is served: only `default` is";
+                self.findings
+                    .push(definition.warning(Kind::Certificate, "stores", message));
+                continue;
+            }
+            let error =
+                |field: &str, message: String| definition.error(Kind::Certificate, field, message);
+            certificates.extend(self.certificate(&definition.object, &error));
+        }
+        certificates
+    }
+
+    fn default_certificate(&mut self, good: &mut Definitions) -> Option<Arc<Certificate>> {
+        for (name, store) in &self.stage.wanted.tls_stores {
+            if &**name != DEFAULT_STORE {
+                let message = "the store is not served: only `default` is";
+                self.findings
+                    .push(store.warning(Kind::TlsStore, "", message));
+            }
+        }
+        let wanted = self.stage.wanted.tls_stores.get(DEFAULT_STORE);
+        let last = || self.stage.last?.tls_stores.get(DEFAULT_STORE);
+        let broken = self
+            .stage
+            .wanted
+            .broken
+            .contains(&(Kind::TlsStore, DEFAULT_STORE.into()));
+        let store = if broken { last() } else { wanted }?;
+        good.tls_stores
+            .insert(Arc::clone(&store.name), store.clone());
+        if store.object.default_generated_cert.is_some() {
+            let message = "certificates resolvers do not act yet: the default certificate is not asked from one";
+            self.findings
+                .push(store.warning(Kind::TlsStore, "defaultGeneratedCert", message));
+        }
+        let config = store.object.default_certificate.as_ref()?;
+        let error = |field: &str, message: String| {
+            store.error(
+                Kind::TlsStore,
+                &format!("defaultCertificate.{field}"),
+                message,
+            )
+        };
+        self.certificate(config, &error)
+    }
+
+    /// The certificate, or the last one that these files held.
+    fn certificate(&mut self, config: &Config, error: Report<'_>) -> Option<Arc<Certificate>> {
+        let key = (config.cert_file.to_string(), config.key_file.to_string());
+        let inline = config.cert_file.content().is_some() || config.key_file.content().is_some();
+        let certificate = self.read(config, error);
+        let last = || {
+            let last = self.stage.input.previous?.certificates.get(&key)?;
+            Some(Arc::clone(last))
+        };
+        let certificate = match certificate {
+            Some(certificate) => certificate,
+            // Inline texts are not told apart by how they print.
+            None if inline => return None,
+            None => {
+                let last = last()?;
+                let finding = error(
+                    "certFile",
+                    "the last good certificate goes on serving".to_owned(),
+                );
+                self.findings.push(Diagnostic {
+                    severity: crate::config::Severity::Info,
+                    ..finding
+                });
+                last
+            }
+        };
+        if let Some(finding) = certificate.check_validity(self.stage.input.wall_clock) {
+            self.findings.push(placed(finding, error));
+        }
+        if !inline {
+            self.good.insert(key, Arc::clone(&certificate));
+        }
+        Some(certificate)
+    }
+
+    fn read(&mut self, config: &Config, error: Report<'_>) -> Option<Arc<Certificate>> {
+        let chain = self.text("certFile", &config.cert_file, error);
+        let key = self.text("keyFile", &config.key_file, error);
+        let previous = self
+            .stage
+            .input
+            .previous
+            .and_then(|previous| previous.snapshot.tls.as_deref());
+        let parsed = Tls::parse(previous, chain?.as_bytes(), key?.as_bytes());
+        parsed
+            .map_err(|finding| self.findings.push(placed(finding, error)))
+            .ok()
+    }
+
+    fn text(&mut self, field: &str, source: &FileOrContent, error: Report<'_>) -> Option<Arc<str>> {
+        let text = self.stage.input.files.content(source);
+        text.map_err(|message| self.findings.push(error(field, message)))
+            .ok()
+    }
+}
+
+/// Makes an error about a field.
+type Report<'a> = &'a dyn Fn(&str, String) -> Diagnostic;
+
+fn placed(finding: Finding, error: Report<'_>) -> Diagnostic {
+    let severity = match finding.fatal {
+        true => crate::config::Severity::Error,
+        false => crate::config::Severity::Warning,
+    };
+    Diagnostic {
+        severity,
+        hint: finding.hint,
+        ..error(&finding.field, finding.message)
+    }
+}
+
+/// The options and what they are combined with.
+struct Options<'a> {
+    stage: &'a Stage<'a>,
+    certificates: Vec<Arc<Certificate>>,
+    default_certificate: Option<Arc<Certificate>>,
+}
+
+impl Options<'_> {
+    /// Builds with the wanted options, and once more with the last good form of those that turn out to be unusable.
+    fn build(
+        &self,
+        previous: Option<&Tls>,
+        good: &mut Definitions,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Tls {
+        let wanted = &self.stage.wanted.tls_options;
+        let names = fallback::names(Kind::TlsOptions, wanted, self.stage.wanted);
+        let broken = |name: &Arc<str>| {
+            self.stage
+                .wanted
+                .broken
+                .contains(&(Kind::TlsOptions, Arc::clone(name)))
+        };
+        let mut forms: BTreeMap<Arc<str>, Option<Defined<TlsOptions>>> = BTreeMap::new();
+        for name in &names {
+            forms.insert(
+                Arc::clone(name),
+                wanted.get(name).filter(|_| !broken(name)).cloned(),
+            );
+        }
+        let tls = self.build_with(&forms, previous, findings);
+        self.report(&tls, &forms, findings);
+        let unusable: BTreeSet<&Arc<str>> =
+            names.iter().filter(|name| !tls.is_usable(name)).collect();
+        let mut replaced = false;
+        for name in unusable {
+            let last = self.stage.last.and_then(|last| last.tls_options.get(name));
+            let is_new = |last: &&Defined<TlsOptions>| {
+                forms
+                    .get(name)
+                    .and_then(Option::as_ref)
+                    .is_none_or(|form| form.object != last.object)
+            };
+            if let Some(last) = last.filter(is_new).cloned() {
+                findings.push(fallback::went_on(Kind::TlsOptions, &last));
+                forms.insert(Arc::clone(name), Some(last));
+                replaced = true;
+            }
+        }
+        let tls = match replaced {
+            true => self.build_with(&forms, previous, &mut Vec::new()),
+            false => tls,
+        };
+        let usable = forms.into_iter().filter(|(name, _)| tls.is_usable(name));
+        good.tls_options
+            .extend(usable.filter_map(|(name, form)| Some((name, form?))));
+        tls
+    }
+
+    fn build_with(
+        &self,
+        forms: &BTreeMap<Arc<str>, Option<Defined<TlsOptions>>>,
+        previous: Option<&Tls>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Tls {
+        let specs = forms.iter().map(|(name, form)| {
+            let spec = form.as_ref().and_then(|form| self.spec(form, findings));
+            (Arc::clone(name), spec)
+        });
+        let mut options: BTreeMap<Arc<str>, Option<OptionsSpec>> = specs.collect();
+        if self
+            .stage
+            .wanted
+            .clashing
+            .contains(&(Kind::TlsOptions, DEFAULT_OPTIONS.into()))
+        {
+            options.insert(DEFAULT_OPTIONS.into(), None);
+        }
+        let inputs = TlsInputs {
+            certificates: self.certificates.clone(),
+            default_certificate: self.default_certificate.clone(),
+            options,
+            now: self.stage.input.wall_clock,
+        };
+        Tls::build(inputs, previous)
+    }
+
+    fn spec(
+        &self,
+        form: &Defined<TlsOptions>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<OptionsSpec> {
+        let mut authorities = Vec::new();
+        let sources = &form.object.client_auth.ca_files;
+        for (position, source) in sources.iter().enumerate() {
+            match self.stage.input.files.content(source) {
+                Ok(text) => authorities.push(text),
+                Err(message) => {
+                    let field = format!("clientAuth.caFiles[{position}]");
+                    findings.push(form.error(Kind::TlsOptions, &field, message));
+                }
+            }
+        }
+        // Without one of its authorities a server would refuse clients that it should let in.
+        (authorities.len() == sources.len()).then(|| OptionsSpec {
+            options: form.object.value.clone(),
+            authorities,
+        })
+    }
+
+    fn report(
+        &self,
+        tls: &Tls,
+        forms: &BTreeMap<Arc<str>, Option<Defined<TlsOptions>>>,
+        findings: &mut Vec<Diagnostic>,
+    ) {
+        for (name, finding) in tls.findings() {
+            let form = forms.get(name).and_then(Option::as_ref);
+            let error = |field: &str, message: String| match form {
+                Some(form) => form.error(Kind::TlsOptions, field, message),
+                None => Diagnostic::error(
+                    Place::Builtin,
+                    format!("{}.{name}.{field}", Kind::TlsOptions),
+                    message,
+                ),
+            };
+            findings.push(placed(finding.clone(), &error));
+        }
+    }
+}
+
+const DEFAULT_STORE: &str = "default";

@@ -1,0 +1,88 @@
+//! The entry points as routers see them: which a router is bound to, and what each of them adds to its routers.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{
+        Install,
+        install::{self, RuleSyntax},
+        routing::{Observability, RouterTls},
+    },
+    snapshot::{EncodedCharacters, Signals},
+};
+
+/// One entry point.
+#[derive(Debug)]
+pub(super) struct Door<'a> {
+    pub(super) name: Arc<str>,
+    pub(super) config: &'a install::EntryPoint,
+    /// Whether routers that do not say use it.
+    pub(super) is_default: bool,
+    /// Whether it adds anything to its routers. A router on several entry points is split where this is so.
+    pub(super) has_model: bool,
+}
+
+/// The entry points in the order of the install configuration.
+pub(super) fn doors(install: &Install) -> Vec<Door<'_>> {
+    let defaults = install.default_entry_points();
+    let core = install.core.default_rule_syntax != RuleSyntax::default()
+        || install.core.strict_tls_options;
+    let doors = install.entry_points.iter();
+    doors
+        .map(|(name, config)| Door {
+            name: name.as_str().into(),
+            is_default: defaults.contains(&name.as_str()),
+            has_model: core
+                || config.http.tls.is_some()
+                || !config.http.middlewares.is_empty()
+                || config.http.encoded_characters.is_some()
+                || config.observability.is_some(),
+            config,
+        })
+        .collect()
+}
+
+impl Door<'_> {
+    /// The TLS settings of a router here: its own, or else the entry point's.
+    pub(super) fn tls<'r>(&'r self, router: Option<&'r RouterTls>) -> Option<&'r RouterTls> {
+        router.or(self.config.http.tls.as_ref())
+    }
+
+    /// The signals that a router here shows up in, as far as the two decide it.
+    pub(super) fn signals(&self, router: Option<&Observability>) -> Signals {
+        let defaults = self.config.observability.clone().unwrap_or_default();
+        Signals {
+            access_log: router
+                .and_then(|router| router.access_logs)
+                .unwrap_or(defaults.access_logs),
+            metrics: router
+                .and_then(|router| router.metrics)
+                .unwrap_or(defaults.metrics),
+        }
+    }
+
+    /// Escapes that paths here may not hold.
+    pub(super) fn denied(&self) -> EncodedCharacters {
+        let allowed = self.config.http.encoded_characters.unwrap_or_default();
+        EncodedCharacters::default()
+            .with(EncodedCharacters::SLASH, !allowed.allow_encoded_slash)
+            .with(
+                EncodedCharacters::BACKSLASH,
+                !allowed.allow_encoded_back_slash,
+            )
+            .with(
+                EncodedCharacters::NULL,
+                !allowed.allow_encoded_null_character,
+            )
+            .with(
+                EncodedCharacters::SEMICOLON,
+                !allowed.allow_encoded_semicolon,
+            )
+            .with(EncodedCharacters::PERCENT, !allowed.allow_encoded_percent)
+            .with(
+                EncodedCharacters::QUESTION_MARK,
+                !allowed.allow_encoded_question_mark,
+            )
+            .with(EncodedCharacters::HASH, !allowed.allow_encoded_hash)
+    }
+}

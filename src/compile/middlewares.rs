@@ -1,0 +1,367 @@
+//! Middlewares: every one checked, chains expanded to the steps they stand for, one instance made for each router that uses it.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    Stage,
+    definitions::{Defined, Definitions, Kind, Suggestions, qualify},
+    fallback::{self, Forms},
+};
+use crate::{
+    config::{Diagnostic, routing::Middleware as Config},
+    middleware::Middleware,
+};
+
+/// Every middleware that can be used.
+pub(super) struct Middlewares<'a> {
+    stage: &'a Stage<'a>,
+    /// Single steps.
+    steps: BTreeMap<Arc<str>, Step>,
+    /// What each chain stands for.
+    chains: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    suggestions: Suggestions<'a>,
+    used: RefCell<BTreeMap<Arc<str>, BTreeSet<Arc<str>>>>,
+}
+
+/// A middleware that is no chain.
+struct Step {
+    definition: Defined<Config>,
+    /// Whether an instance of the previous snapshot would come out the same.
+    unchanged: bool,
+    /// The instance that was made to see whether it can be; the first router gets it.
+    first: RefCell<Option<Middleware>>,
+}
+
+impl<'a> Middlewares<'a> {
+    /// Checks all middlewares, used or not.
+    pub(super) fn build(
+        stage: &'a Stage<'a>,
+        good: &mut Definitions,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let wanted = &stage.wanted.middlewares;
+        let mut middlewares = Self {
+            stage,
+            steps: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
+            used: RefCell::default(),
+        };
+        let names = fallback::names(Kind::Middleware, wanted, stage.wanted);
+        for name in &names {
+            let forms = middlewares.forms(name);
+            // A chain can only be expanded when its members are known.
+            if forms.best().is_some_and(is_chain) {
+                continue;
+            }
+            let built = forms.build(findings, |definition, findings| {
+                make(stage, definition, findings)
+            });
+            if let Some((first, definition)) = built {
+                good.middlewares
+                    .insert(Arc::clone(name), definition.clone());
+                let step = middlewares.step(definition, first);
+                middlewares.steps.insert(Arc::clone(name), step);
+            }
+        }
+        let mut expansion = Expansion::default();
+        for name in &names {
+            middlewares.expand(name, &mut expansion, findings);
+        }
+        good.middlewares.extend(expansion.good);
+        middlewares.chains = expansion
+            .done
+            .into_iter()
+            .filter_map(|(name, steps)| Some((name, steps?)))
+            .collect();
+        middlewares
+    }
+
+    /// The steps that `names`, as written by an object of `provider`, stand for; for each name that cannot be used, its position and
+    /// why.
+    pub(super) fn resolve<'n>(
+        &self,
+        names: impl Iterator<Item = &'n String>,
+        provider: &str,
+    ) -> Result<Vec<Arc<str>>, Vec<(usize, Missing)>> {
+        let mut steps = Vec::new();
+        let mut missing = Vec::new();
+        for (position, name) in names.enumerate() {
+            let name = qualify(name, provider);
+            if let Some((name, _)) = self.steps.get_key_value(&*name) {
+                steps.push(Arc::clone(name));
+            } else if let Some(chain) = self.chains.get(&*name) {
+                steps.extend(chain.iter().map(Arc::clone));
+            } else {
+                missing.push((position, self.missing(&name)));
+            }
+        }
+        if missing.is_empty() {
+            Ok(steps)
+        } else {
+            Err(missing)
+        }
+    }
+
+    /// Whether all of `steps` would come out as they were in the previous snapshot.
+    pub(super) fn unchanged(&self, steps: &[Arc<str>]) -> bool {
+        steps
+            .iter()
+            .all(|name| self.steps.get(name).is_some_and(|step| step.unchanged))
+    }
+
+    /// A new instance of a step that was resolved before.
+    pub(super) fn instance(&self, name: &Arc<str>) -> Option<Middleware> {
+        let step = self.steps.get(name)?;
+        let first = step.first.borrow_mut().take();
+        first.or_else(|| make(self.stage, &step.definition, &mut Vec::new()))
+    }
+
+    /// Notes that `router` refers to `name`.
+    pub(super) fn note_use(&self, name: &str, router: &Arc<str>) {
+        if let Some((name, _)) = self.stage.wanted.middlewares.get_key_value(name) {
+            self.used
+                .borrow_mut()
+                .entry(Arc::clone(name))
+                .or_default()
+                .insert(Arc::clone(router));
+        }
+    }
+
+    fn forms<'n>(&self, name: &'n Arc<str>) -> Forms<'n, Config>
+    where
+        'a: 'n,
+    {
+        let last = self.stage.last.map(|last| &last.middlewares);
+        Forms::of(
+            Kind::Middleware,
+            name,
+            (&self.stage.wanted.middlewares, self.stage.wanted),
+            last,
+        )
+    }
+
+    fn step(&self, definition: Defined<Config>, first: Middleware) -> Step {
+        let before = self
+            .stage
+            .last
+            .and_then(|last| last.middlewares.get(&definition.name));
+        let previous = self.stage.input.previous;
+        let same_file = match (&definition.object.value, previous) {
+            (Config::BasicAuth(auth), Some(previous)) if !auth.users_file.is_empty() => previous
+                .files
+                .agree_on(self.stage.input.files, Path::new(&auth.users_file)),
+            _ => true,
+        };
+        Step {
+            unchanged: same_file && before.is_some_and(|before| before.object == definition.object),
+            first: RefCell::new(Some(first)),
+            definition,
+        }
+    }
+
+    fn missing(&self, name: &str) -> Missing {
+        let known = self.stage.wanted.middlewares.contains_key(name)
+            || self
+                .stage
+                .wanted
+                .broken
+                .contains(&(Kind::Middleware, name.into()));
+        match known {
+            true => Missing {
+                message: format!("the middleware `{name}` cannot be used"),
+                hint: None,
+            },
+            false => Missing {
+                message: format!("the middleware `{name}` does not exist"),
+                hint: self.suggestions.hint(name),
+            },
+        }
+    }
+
+    /// Expands a chain and those within it.
+    fn expand(
+        &self,
+        name: &Arc<str>,
+        expansion: &mut Expansion,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Vec<Arc<str>>> {
+        if let Some((name, _)) = self.steps.get_key_value(name) {
+            return Some(vec![Arc::clone(name)]);
+        }
+        if let Some(done) = expansion.done.get(name) {
+            return done.clone();
+        }
+        expansion.path.push(Arc::clone(name));
+        let built = self.forms(name).build(findings, |definition, findings| {
+            self.expand_form(definition, expansion, findings)
+        });
+        expansion.path.pop();
+        let steps = built.map(|(steps, definition)| {
+            expansion.good.insert(Arc::clone(name), definition);
+            steps
+        });
+        expansion.done.insert(Arc::clone(name), steps.clone());
+        steps
+    }
+
+    fn expand_form(
+        &self,
+        definition: &Defined<Config>,
+        expansion: &mut Expansion,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Vec<Arc<str>>> {
+        let Config::Chain(chain) = &definition.object.value else {
+            return None;
+        };
+        if chain.middlewares.is_empty() {
+            findings.push(definition.error(
+                Kind::Middleware,
+                "chain.middlewares",
+                "the chain is empty",
+            ));
+            return None;
+        }
+        let mut steps = Vec::new();
+        let mut complete = true;
+        for (position, member) in chain.middlewares.iter().enumerate() {
+            let member: Arc<str> = qualify(member, &definition.provider).into();
+            let expanded = match expansion.obstacle(&member, steps.len()) {
+                Some(obstacle) => Err(Missing {
+                    message: obstacle,
+                    hint: None,
+                }),
+                None => self
+                    .expand(&member, expansion, findings)
+                    .ok_or_else(|| self.missing(&member)),
+            };
+            match expanded {
+                Ok(expanded) => steps.extend(expanded),
+                Err(missing) => {
+                    let field = format!("chain.middlewares[{position}]");
+                    findings.push(missing.about(definition.error(Kind::Middleware, &field, "")));
+                    complete = false;
+                }
+            }
+        }
+        complete.then_some(steps)
+    }
+}
+
+/// Why a name cannot be used.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Missing {
+    /// Puts it into a finding.
+    pub(super) fn about(self, finding: Diagnostic) -> Diagnostic {
+        Diagnostic {
+            message: self.message,
+            hint: self.hint,
+            ..finding
+        }
+    }
+}
+
+/// Chains being expanded.
+#[derive(Default)]
+struct Expansion {
+    /// The chains that are being expanded now, outermost first.
+    path: Vec<Arc<str>>,
+    /// `None` for those that cannot be.
+    done: BTreeMap<Arc<str>, Option<Vec<Arc<str>>>>,
+    good: BTreeMap<Arc<str>, Defined<Config>>,
+}
+
+impl Expansion {
+    fn obstacle(&self, member: &Arc<str>, steps: usize) -> Option<String> {
+        if let Some(start) = self.path.iter().position(|name| name == member) {
+            let circle: Vec<&str> = self.path[start..]
+                .iter()
+                .chain([member])
+                .map(|name| &**name)
+                .collect();
+            return Some(format!(
+                "the chain contains itself: {}",
+                circle.join(" -> ")
+            ));
+        }
+        if self.path.len() > MAX_DEPTH {
+            return Some(format!("chains are nested more than {MAX_DEPTH} deep"));
+        }
+        (steps > MAX_STEPS).then(|| format!("the chain has more than {MAX_STEPS} steps"))
+    }
+}
+
+fn is_chain(definition: &Defined<Config>) -> bool {
+    matches!(definition.object.value, Config::Chain(_))
+}
+
+fn make(
+    stage: &Stage<'_>,
+    definition: &Defined<Config>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Middleware> {
+    if let Config::Unsupported {
+        kind: "plugin",
+        config,
+    } = &definition.object.value
+    {
+        return make_plugin(stage, definition, &config.0, findings);
+    }
+    let read = |path: &str| {
+        stage
+            .input
+            .files
+            .text(Path::new(path))
+            .map(|text| text.to_string())
+    };
+    Middleware::build(&definition.name, &definition.object, &read, findings)
+}
+
+/// `plugin: {name: options}`: a middleware the embedder brought.
+fn make_plugin(
+    stage: &Stage<'_>,
+    definition: &Defined<Config>,
+    config: &serde_json::Value,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Middleware> {
+    let plugins = &stage.input.workshop.plugins;
+    let written = config.as_object().and_then(|plugins| plugins.iter().next());
+    let Some((name, options)) = written else {
+        findings.push(definition.error(Kind::Middleware, "plugin", "names no plugin"));
+        return None;
+    };
+    let field = format!("plugin.{name}");
+    let Some(make) = plugins.get(name) else {
+        let known: Vec<&str> = plugins.names().collect();
+        let finding = definition.error(
+            Kind::Middleware,
+            &field,
+            format!("the plugin `{name}` is not built in"),
+        );
+        findings.push(finding.with_hint(match known.is_empty() {
+            true => "Go plugins cannot be loaded; middlewares are added in Rust, see examples/custom_middleware.rs".to_owned(),
+            false => format!("there are: {}", known.join(", ")),
+        }));
+        return None;
+    };
+    match make(options) {
+        Ok(hook) => Some(Middleware::Custom(hook)),
+        Err(message) => {
+            findings.push(definition.error(Kind::Middleware, &field, message));
+            None
+        }
+    }
+}
+
+const MAX_DEPTH: usize = 32;
+const MAX_STEPS: usize = 512;

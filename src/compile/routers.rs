@@ -1,0 +1,60 @@
+//! Routers: from what the user wrote to routes in the tables of entry points.
+
+mod draft;
+mod mount;
+
+use std::sync::Arc;
+
+use super::{
+    Rooms, Stage,
+    definitions::{Definitions, Kind},
+    fallback::{self, Forms},
+};
+use crate::{
+    config::Diagnostic,
+    snapshot::{Route, table::Table},
+    tls::SniTable,
+};
+
+use draft::{Draft, Drafter};
+
+/// Every mounted route.
+pub(super) struct Routers {
+    /// In name order.
+    pub(super) routes: Vec<Arc<Route>>,
+    /// One for each entry point.
+    pub(super) tables: Vec<Tables>,
+}
+
+/// The tables of one entry point.
+pub(super) struct Tables {
+    pub(super) plain: Table,
+    pub(super) secure: Table,
+    pub(super) tls: SniTable,
+}
+
+impl Routers {
+    /// Builds all routers and mounts those that can be.
+    pub(super) fn build(
+        stage: &Stage<'_>,
+        rooms: &Rooms<'_>,
+        good: &mut Definitions,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let wanted = &stage.wanted.routers;
+        let drafter = Drafter::new(stage, rooms);
+        let mut drafts: Vec<Draft> = Vec::with_capacity(wanted.len());
+        for name in fallback::names(Kind::Router, wanted, stage.wanted) {
+            let last = stage.last.map(|last| &last.routers);
+            let forms = Forms::of(Kind::Router, &name, (wanted, stage.wanted), last);
+            let built = forms.build(findings, |definition, findings| {
+                drafter.drafts(definition, findings)
+            });
+            if let Some((made, definition)) = built {
+                drafts.extend(made);
+                good.routers.insert(name, definition);
+            }
+        }
+        mount::mount(stage, rooms.tls, &drafts, findings)
+    }
+}

@@ -1,0 +1,412 @@
+//! One router checked against everything it refers to, and split where entry points add something of their own.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use crate::{
+    compile::{
+        Rooms, Stage,
+        definitions::{Defined, Kind, Suggestions, base_name, qualify, tls_name},
+        doors::Door,
+        internal,
+        middlewares::Missing,
+        plan,
+    },
+    config::{
+        Diagnostic,
+        install::RuleSyntax,
+        routing::{Router, RouterTls},
+    },
+    middleware::Middleware,
+    rule::{Rule, RuleError, Syntax},
+    snapshot::{EncodedCharacters, RouteTarget, Signals},
+};
+
+/// A router that can be mounted, on entry points that all add the same to it.
+#[derive(Debug)]
+pub(in crate::compile) struct Draft {
+    pub(super) name: Arc<str>,
+    pub(super) definition: Defined<Router>,
+    pub(super) entry_points: Vec<usize>,
+    pub(super) matching: Matching,
+    /// The TLS options asked for; `None` for a router of plain requests.
+    pub(super) tls_options: Option<Arc<str>>,
+    pub(super) target: RouteTarget,
+    pub(super) service: Arc<str>,
+    pub(super) steps: Arc<[Arc<str>]>,
+    pub(super) plan: Arc<[Middleware]>,
+    pub(super) denied: EncodedCharacters,
+    pub(super) signals: Signals,
+}
+
+/// Which requests a router takes.
+#[derive(Debug, Clone)]
+pub(super) struct Matching {
+    pub(super) rule: Arc<str>,
+    pub(super) matcher: Rule,
+    pub(super) syntax: Syntax,
+    pub(super) priority: i64,
+}
+
+/// Makes drafts of routers.
+pub(super) struct Drafter<'a> {
+    stage: &'a Stage<'a>,
+    rooms: &'a Rooms<'a>,
+    doors: HashMap<&'a str, usize>,
+    tls_options: Suggestions<'a>,
+}
+
+impl<'a> Drafter<'a> {
+    pub(super) fn new(stage: &'a Stage<'a>, rooms: &'a Rooms<'a>) -> Self {
+        let doors = stage.doors.iter().enumerate();
+        Self {
+            doors: doors.map(|(index, door)| (&*door.name, index)).collect(),
+            tls_options: Suggestions::new(stage.wanted.tls_options.keys().map(|name| &**name)),
+            stage,
+            rooms,
+        }
+    }
+
+    /// The drafts of a router; `None` if it cannot be mounted, and then `findings` says why.
+    pub(super) fn drafts(
+        &self,
+        definition: &Defined<Router>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Vec<Draft>> {
+        let before = findings.len();
+        let mut report = |finding| findings.push(finding);
+        if definition.object.parent_refs.is_some() {
+            report(definition.error(
+                Kind::Router,
+                "parentRefs",
+                "routers below routers are not supported yet",
+            ));
+        }
+        let entry_points = self.entry_points(definition, &mut report);
+        let matching = self.matching(definition, &mut report);
+        let (target, service, service_steps) = self.target(definition, &mut report)?;
+        let (entry_points, matching) = (entry_points?, matching?);
+        let mut drafts = Vec::new();
+        for (name, entry_points) in self.split(definition, &entry_points) {
+            let door = &self.stage.doors[entry_points[0]];
+            let tls_options = self.tls_options(definition, door, &mut report);
+            let steps = self.steps(definition, door, &service_steps, &mut report);
+            let Some(steps) = steps else { continue };
+            let Some(plan) = plan::plan(self.stage, self.rooms.middlewares, &name, &steps) else {
+                continue;
+            };
+            drafts.push(Draft {
+                signals: self.signals(definition, door, &target),
+                denied: door.denied(),
+                definition: definition.clone(),
+                matching: matching.clone(),
+                target: target.clone(),
+                service: Arc::clone(&service),
+                steps: steps.into(),
+                name,
+                entry_points,
+                tls_options,
+                plan,
+            });
+        }
+        if findings[before..].iter().any(Diagnostic::is_error) {
+            return None;
+        }
+        self.note_uses(definition, &service);
+        Some(drafts)
+    }
+
+    /// The entry points the router is bound to. Some unknown ones among others only cost a warning.
+    fn entry_points(
+        &self,
+        definition: &Defined<Router>,
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Option<Vec<usize>> {
+        let doors = self.stage.doors;
+        let names = &definition.object.entry_points;
+        if names.is_empty() {
+            let defaults: Vec<usize> = (0..doors.len())
+                .filter(|index| doors[*index].is_default)
+                .collect();
+            if defaults.is_empty() {
+                report(definition.error(
+                    Kind::Router,
+                    "entryPoints",
+                    "there is no entry point for routers that name none",
+                ));
+            }
+            return Some(defaults).filter(|defaults| !defaults.is_empty());
+        }
+        let mut known = Vec::new();
+        let mut problems = Vec::new();
+        for (position, name) in names.iter().enumerate() {
+            match self.doors.get(name.as_str()) {
+                Some(index) if doors[*index].config.is_udp() => {
+                    problems.push((
+                        position,
+                        format!("the entry point `{name}` carries UDP, not HTTP"),
+                        None,
+                    ));
+                }
+                Some(index) if known.contains(index) => {}
+                Some(index) => known.push(*index),
+                None => {
+                    let hint = nearest(name, doors.iter().map(|door| &*door.name));
+                    problems.push((
+                        position,
+                        format!("the entry point `{name}` does not exist"),
+                        hint,
+                    ));
+                }
+            }
+        }
+        for (position, message, hint) in problems {
+            let field = format!("entryPoints[{position}]");
+            let finding = match known.is_empty() {
+                true => definition.error(Kind::Router, &field, message),
+                false => definition.warning(Kind::Router, &field, message),
+            };
+            report(Diagnostic { hint, ..finding });
+        }
+        known.sort_unstable();
+        Some(known).filter(|known| !known.is_empty())
+    }
+
+    fn matching(
+        &self,
+        definition: &Defined<Router>,
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Option<Matching> {
+        let router = &definition.object;
+        let syntax = match (
+            router.rule_syntax.as_str(),
+            self.stage.input.install.core.default_rule_syntax,
+        ) {
+            ("", RuleSyntax::V2) => Syntax::V2,
+            (name, _) => Syntax::from_name(name),
+        };
+        if router.rule.trim().is_empty() {
+            let finding = definition.error(Kind::Router, "rule", "the router has no rule");
+            report(finding.with_hint("write one such as Host(`example.com`)"));
+            return None;
+        }
+        let priority = self.priority(definition, report);
+        match Rule::parse(&router.rule, syntax) {
+            Ok(parsed) => {
+                for note in parsed.warnings {
+                    let message = format!("{} (column {} of the rule)", note.message, note.column);
+                    report(definition.warning(Kind::Router, "rule", message));
+                }
+                Some(Matching {
+                    rule: router.rule.as_str().into(),
+                    matcher: parsed.rule,
+                    syntax,
+                    priority: priority?,
+                })
+            }
+            Err(error) => {
+                report(rule_error(definition, error));
+                None
+            }
+        }
+    }
+
+    fn priority(
+        &self,
+        definition: &Defined<Router>,
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Option<i64> {
+        let router = &definition.object;
+        match router.priority {
+            0 => Some(Rule::default_priority(&router.rule)),
+            priority
+                if priority > HIGHEST_PRIORITY && &*definition.provider != internal::PROVIDER =>
+            {
+                let message = format!(
+                    "the priority {priority} is above {HIGHEST_PRIORITY}, which is kept for internal routers"
+                );
+                report(definition.error(Kind::Router, "priority", message));
+                None
+            }
+            priority => Some(priority),
+        }
+    }
+
+    /// Where the router leads, the name of that, and the steps that belong to it.
+    fn target(
+        &self,
+        definition: &Defined<Router>,
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Option<(RouteTarget, Arc<str>, Vec<Arc<str>>)> {
+        let router = &definition.object;
+        if router.service.is_empty() {
+            report(definition.error(Kind::Router, "service", "the router has no service"));
+            return None;
+        }
+        let name = qualify(&router.service, &definition.provider);
+        let missing = if name.ends_with(INTERNAL_SUFFIX) {
+            match internal::service(base_name(&name), self.stage.input.install) {
+                Ok(service) => {
+                    return Some((RouteTarget::Internal(service), name.into(), Vec::new()));
+                }
+                Err(message) => Missing {
+                    message: message.into_owned(),
+                    hint: None,
+                },
+            }
+        } else {
+            match self.rooms.services.find(&name) {
+                Ok((service, steps)) => {
+                    let name = Arc::clone(&service.name);
+                    return Some((RouteTarget::Service(service), name, steps.to_vec()));
+                }
+                Err(missing) => missing,
+            }
+        };
+        report(missing.about(definition.error(Kind::Router, "service", "")));
+        None
+    }
+
+    /// The routers that this one becomes: one for each entry point that adds something, under a name of its own if there are several
+    /// entry points, and one for all the others.
+    fn split(
+        &self,
+        definition: &Defined<Router>,
+        entry_points: &[usize],
+    ) -> Vec<(Arc<str>, Vec<usize>)> {
+        let doors = self.stage.doors;
+        let (with_model, plain): (Vec<usize>, Vec<usize>) = entry_points
+            .iter()
+            .partition(|index| doors[**index].has_model);
+        let mut split = Vec::with_capacity(with_model.len() + 1);
+        for index in with_model {
+            let name = match entry_points.len() {
+                1 => Arc::clone(&definition.name),
+                _ => format!("{}-{}", doors[index].name, definition.name).into(),
+            };
+            split.push((name, vec![index]));
+        }
+        if !plain.is_empty() {
+            split.push((Arc::clone(&definition.name), plain));
+        }
+        split
+    }
+
+    /// The name of the TLS options; `None` for a router of plain requests.
+    fn tls_options(
+        &self,
+        definition: &Defined<Router>,
+        door: &Door<'_>,
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Option<Arc<str>> {
+        let tls: &RouterTls = door.tls(definition.object.tls.as_ref())?;
+        let name = tls_name(&tls.options, &definition.provider);
+        if !self.rooms.tls.is_usable(&name) {
+            let known = self.stage.wanted.tls_options.contains_key(&name);
+            let (message, hint) = match known || name == tls_name("", "") {
+                true => (format!("the TLS options `{name}` cannot be used"), None),
+                false => (
+                    format!("the TLS options `{name}` do not exist"),
+                    self.tls_options.hint(&name),
+                ),
+            };
+            let finding = definition.error(Kind::Router, "tls.options", message);
+            report(Diagnostic { hint, ..finding });
+        }
+        if !tls.cert_resolver.is_empty() && definition.object.tls.is_some() {
+            let message = format!(
+                "the certificates resolver `{}` does not act yet; certificates come from `tls.certificates`",
+                tls.cert_resolver
+            );
+            report(definition.warning(Kind::Router, "tls.certResolver", message));
+        }
+        Some(name)
+    }
+
+    /// The steps of the entry point, the router and the service.
+    fn steps(
+        &self,
+        definition: &Defined<Router>,
+        door: &Door<'_>,
+        of_service: &[Arc<str>],
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Option<Vec<Arc<str>>> {
+        let resolve = |names: &[String]| {
+            self.rooms
+                .middlewares
+                .resolve(names.iter(), &definition.provider)
+        };
+        let of_door = resolve(&door.config.http.middlewares).map_err(|missing| {
+            for (_, missing) in missing {
+                let message = format!(
+                    "{}, which the entry point `{}` puts before its routers",
+                    missing.message, door.name
+                );
+                let finding = definition.error(Kind::Router, "entryPoints", message);
+                report(Diagnostic {
+                    hint: missing.hint,
+                    ..finding
+                });
+            }
+        });
+        let of_router = resolve(&definition.object.middlewares).map_err(|missing| {
+            for (position, missing) in missing {
+                let field = format!("middlewares[{position}]");
+                report(missing.about(definition.error(Kind::Router, &field, "")));
+            }
+        });
+        let mut steps = of_door.ok()?;
+        steps.extend(of_router.ok()?);
+        steps.extend(of_service.iter().map(Arc::clone));
+        Some(steps)
+    }
+
+    /// The signals the router's requests show up in. Those to internal services only if asked for.
+    fn signals(
+        &self,
+        definition: &Defined<Router>,
+        door: &Door<'_>,
+        target: &RouteTarget,
+    ) -> Signals {
+        let signals = door.signals(definition.object.observability.as_ref());
+        if matches!(target, RouteTarget::Service(_)) {
+            return signals;
+        }
+        let install = self.stage.input.install;
+        let logged = install
+            .access_log
+            .as_ref()
+            .is_some_and(|log| log.add_internals);
+        Signals {
+            access_log: signals.access_log && logged,
+            metrics: signals.metrics && install.metrics.add_internals,
+        }
+    }
+
+    fn note_uses(&self, definition: &Defined<Router>, service: &Arc<str>) {
+        self.rooms.services.note_use(service, &definition.name);
+        for name in &definition.object.middlewares {
+            let name: Cow<'_, str> = qualify(name, &definition.provider);
+            self.rooms.middlewares.note_use(&name, &definition.name);
+        }
+    }
+}
+
+fn rule_error(definition: &Defined<Router>, error: RuleError) -> Diagnostic {
+    let message = format!("{} (column {} of the rule)", error.message, error.column);
+    let finding = definition.error(Kind::Router, "rule", message);
+    Diagnostic {
+        hint: error.hint,
+        ..finding
+    }
+}
+
+fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let scored = names.map(|name| (strsim::jaro_winkler(wanted, name), name));
+    let (score, name) = scored.max_by(|left, right| left.0.total_cmp(&right.0))?;
+    (score > CLOSE_ENOUGH).then(|| format!("did you mean `{name}`?"))
+}
+
+const INTERNAL_SUFFIX: &str = "@internal";
+/// Above it there are our own routers.
+const HIGHEST_PRIORITY: i64 = i64::MAX - 1000;
+const CLOSE_ENOUGH: f64 = 0.75;

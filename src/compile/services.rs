@@ -1,0 +1,392 @@
+//! Services: every one checked, those that routers use built, with servers and their state taken over from the previous snapshot.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Stage,
+    definitions::{Defined, Definitions, Kind, Suggestions},
+    fallback::{self, Forms},
+    middlewares::{Middlewares, Missing},
+    transports::Transports,
+};
+use crate::{
+    config::{
+        Diagnostic,
+        routing::{self, LoadBalancer, SameSite, ServiceKind},
+        units::Span,
+    },
+    service::{
+        BudgetSettings, CheckMode, HealthCheck, PassiveSettings, Scheme, ServerSettings, ServerUrl,
+        Service, ServiceSettings, StickySettings, Strategy, Thresholds,
+    },
+};
+
+/// Every service that can be used.
+pub(super) struct Services<'a> {
+    stage: &'a Stage<'a>,
+    ready: BTreeMap<Arc<str>, Ready>,
+    suggestions: Suggestions<'a>,
+    built: RefCell<BTreeMap<Arc<str>, Arc<Service>>>,
+    used: RefCell<BTreeMap<Arc<str>, BTreeSet<Arc<str>>>>,
+}
+
+/// A service that can be built.
+struct Ready {
+    settings: ServiceSettings,
+    /// The steps that run just before the balancer.
+    steps: Vec<Arc<str>>,
+}
+
+impl<'a> Services<'a> {
+    /// Checks all services, used or not.
+    pub(super) fn build(
+        stage: &'a Stage<'a>,
+        transports: &Transports<'_>,
+        middlewares: &Middlewares<'_>,
+        good: &mut Definitions,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let wanted = &stage.wanted.services;
+        let mut ready = BTreeMap::new();
+        for name in fallback::names(Kind::Service, wanted, stage.wanted) {
+            let last = stage.last.map(|last| &last.services);
+            let forms = Forms::of(Kind::Service, &name, (wanted, stage.wanted), last);
+            let built = forms.build(findings, |definition, findings| {
+                let settings = Draft {
+                    stage,
+                    definition,
+                    findings,
+                }
+                .settings(transports);
+                let steps = service_steps(definition, middlewares, findings);
+                Some(Ready {
+                    settings: settings?,
+                    steps: steps?,
+                })
+            });
+            if let Some((service, definition)) = built {
+                good.services.insert(Arc::clone(&name), definition);
+                ready.insert(name, service);
+            }
+        }
+        Self {
+            stage,
+            ready,
+            suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
+            built: RefCell::default(),
+            used: RefCell::default(),
+        }
+    }
+
+    /// The service of this qualified name and the steps before its balancer.
+    pub(super) fn find(&self, name: &str) -> Result<(Arc<Service>, &[Arc<str>]), Missing> {
+        let Some((name, ready)) = self.ready.get_key_value(name) else {
+            return Err(self.missing(name));
+        };
+        let mut built = self.built.borrow_mut();
+        let service = built.entry(Arc::clone(name)).or_insert_with(|| {
+            let input = self.stage.input;
+            let previous = input
+                .previous
+                .and_then(|previous| previous.snapshot.service(name));
+            let previous = previous.map(|service| &**service);
+            Arc::new(Service::build(
+                ready.settings.clone(),
+                previous,
+                &input.workshop.slots,
+                input.now,
+            ))
+        });
+        Ok((Arc::clone(service), &ready.steps))
+    }
+
+    /// The services that were asked for, in name order.
+    pub(super) fn used(&self) -> Box<[Arc<Service>]> {
+        self.built.borrow().values().map(Arc::clone).collect()
+    }
+
+    /// Notes that `router` refers to `name`.
+    pub(super) fn note_use(&self, name: &str, router: &Arc<str>) {
+        if let Some((name, _)) = self.stage.wanted.services.get_key_value(name) {
+            self.used
+                .borrow_mut()
+                .entry(Arc::clone(name))
+                .or_default()
+                .insert(Arc::clone(router));
+        }
+    }
+
+    fn missing(&self, name: &str) -> Missing {
+        let known = self.stage.wanted.services.contains_key(name)
+            || self
+                .stage
+                .wanted
+                .broken
+                .contains(&(Kind::Service, name.into()));
+        match known {
+            true => Missing {
+                message: format!("the service `{name}` cannot be used"),
+                hint: None,
+            },
+            false => Missing {
+                message: format!("the service `{name}` does not exist"),
+                hint: self.suggestions.hint(name),
+            },
+        }
+    }
+}
+
+fn service_steps(
+    definition: &Defined<routing::Service>,
+    middlewares: &Middlewares<'_>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Vec<Arc<str>>> {
+    let names = definition.object.middlewares.iter();
+    match middlewares.resolve(names, &definition.provider) {
+        Ok(steps) => Some(steps),
+        Err(missing) => {
+            let finding = |(position, missing): (usize, Missing)| {
+                let field = format!("middlewares[{position}]");
+                missing.about(definition.error(Kind::Service, &field, ""))
+            };
+            findings.extend(missing.into_iter().map(finding));
+            None
+        }
+    }
+}
+
+/// One service on its way from configuration to settings.
+struct Draft<'a> {
+    stage: &'a Stage<'a>,
+    definition: &'a Defined<routing::Service>,
+    findings: &'a mut Vec<Diagnostic>,
+}
+
+impl Draft<'_> {
+    fn settings(&mut self, transports: &Transports<'_>) -> Option<ServiceSettings> {
+        let definition = self.definition;
+        let balancer = match &definition.object.kind {
+            ServiceKind::LoadBalancer(balancer) => balancer,
+            ServiceKind::Unsupported { kind, .. } => {
+                let message = format!("`{kind}` services are not supported yet");
+                self.findings
+                    .push(definition.error(Kind::Service, kind, message));
+                return None;
+            }
+        };
+        let servers = self.servers(balancer);
+        let health_check = self.health_check(balancer);
+        let transport = match transports.find(&balancer.servers_transport, &definition.provider) {
+            Ok(transport) => Some(transport),
+            Err(missing) => {
+                let finding = definition.error(Kind::Service, "loadBalancer.serversTransport", "");
+                self.findings.push(missing.about(finding));
+                None
+            }
+        };
+        let core = &self.stage.input.install.core;
+        Some(ServiceSettings {
+            name: Arc::clone(&definition.name),
+            servers: servers?,
+            strategy: strategy(balancer.strategy),
+            sticky: sticky(balancer),
+            pass_host_header: balancer.pass_host_header,
+            transport: transport?,
+            health_check: health_check?,
+            passive: passive(balancer),
+            flush_interval: balancer.response_forwarding.flush_interval.positive(),
+            budget: BudgetSettings {
+                percent: percent(core.retry_budget.percent),
+                per_second: core.retry_budget.min_per_second,
+            },
+        })
+    }
+
+    fn servers(&mut self, balancer: &LoadBalancer) -> Option<Vec<ServerSettings>> {
+        let mut servers = Vec::with_capacity(balancer.servers.len());
+        for (position, server) in balancer.servers.iter().enumerate() {
+            match ServerUrl::parse(&server.url) {
+                Ok(url) => servers.push(ServerSettings {
+                    addresses: self
+                        .stage
+                        .input
+                        .addresses
+                        .get(&*url.host)
+                        .map(|ips| ips.to_vec())
+                        .unwrap_or_default(),
+                    url,
+                    weight: server.weight,
+                    preserve_path: server.preserve_path,
+                }),
+                Err(error) => {
+                    let message = format!("the URL {:?} cannot be used: {error}", server.url);
+                    self.error(&format!("servers[{position}].url"), message);
+                }
+            }
+        }
+        (servers.len() == balancer.servers.len()).then_some(servers)
+    }
+
+    /// `Some(None)` without a health check, `None` with a bad one.
+    #[expect(
+        clippy::option_option,
+        reason = "absent and unusable are different things"
+    )]
+    fn health_check(&mut self, balancer: &LoadBalancer) -> Option<Option<Arc<HealthCheck>>> {
+        let Some(check) = &balancer.health_check else {
+            return Some(None);
+        };
+        let before = self.findings.len();
+        let scheme = self.check_scheme(&check.scheme);
+        let method = self.parse(
+            "healthCheck.method",
+            non_empty(&check.method).unwrap_or("GET"),
+            "is not an HTTP method",
+        );
+        let hostname = match non_empty(&check.hostname) {
+            Some(host) => self
+                .parse("healthCheck.hostname", host, "is not a host name")
+                .map(Some),
+            None => Some(None),
+        };
+        if check.path.contains("://") || check.path.starts_with("//") {
+            self.error("healthCheck.path", "must be a path without scheme and host");
+        }
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in &check.headers {
+            let field = format!("healthCheck.headers.{name}");
+            let name: Option<http::HeaderName> = self.parse(&field, name, "is not a header name");
+            let value = self.parse(&field, value, "is not a header value");
+            if let (Some(name), Some(value)) = (name, value) {
+                headers.append(name, value);
+            }
+        }
+        let interval = self.positive("healthCheck.interval", check.interval, 30);
+        let unhealthy_interval = check
+            .unhealthy_interval
+            .map(|span| self.positive("healthCheck.unhealthyInterval", span, 30));
+        if self.findings.len() > before && self.findings[before..].iter().any(Diagnostic::is_error)
+        {
+            return None;
+        }
+        Some(Some(Arc::new(HealthCheck {
+            mode: match check.mode {
+                routing::HealthCheckMode::Http => CheckMode::Http,
+                routing::HealthCheckMode::Grpc => CheckMode::Grpc,
+            },
+            path: check.path.clone(),
+            scheme,
+            port: Some(check.port).filter(|port| *port != 0),
+            method: method?,
+            hostname: hostname?,
+            headers,
+            status: Some(check.status).filter(|status| *status != 0),
+            follow_redirects: check.follow_redirects,
+            interval,
+            unhealthy_interval: unhealthy_interval.unwrap_or(interval),
+            timeout: self.positive("healthCheck.timeout", check.timeout, 5),
+            jitter: check.jitter,
+            thresholds: Thresholds {
+                rise: check.rise.max(1),
+                fall: check.fall.max(1),
+            },
+        })))
+    }
+
+    fn check_scheme(&mut self, scheme: &str) -> Option<Scheme> {
+        match scheme.to_ascii_lowercase().as_str() {
+            "" => None,
+            "http" => Some(Scheme::Http),
+            "https" => Some(Scheme::Https),
+            "h2c" => Some(Scheme::H2c),
+            _ => {
+                self.error(
+                    "healthCheck.scheme",
+                    format!("unknown scheme `{scheme}`: expected http, https or h2c"),
+                );
+                None
+            }
+        }
+    }
+
+    /// A time that must be above zero; another one is replaced by the default, as Traefik does.
+    fn positive(&mut self, field: &str, span: Span, default: u64) -> Duration {
+        span.positive().unwrap_or_else(|| {
+            let field = format!("loadBalancer.{field}");
+            let message = format!("{span} is not above zero; {default}s is used");
+            self.findings
+                .push(self.definition.warning(Kind::Service, &field, message));
+            Duration::from_secs(default)
+        })
+    }
+
+    fn parse<T: std::str::FromStr>(
+        &mut self,
+        field: &str,
+        text: &str,
+        complaint: &str,
+    ) -> Option<T> {
+        text.parse()
+            .map_err(|_| self.error(field, format!("{text:?} {complaint}")))
+            .ok()
+    }
+
+    fn error(&mut self, field: &str, message: impl Into<String>) {
+        let field = format!("loadBalancer.{field}");
+        self.findings
+            .push(self.definition.error(Kind::Service, &field, message));
+    }
+}
+
+fn strategy(strategy: routing::Strategy) -> Strategy {
+    match strategy {
+        routing::Strategy::Wrr => Strategy::RoundRobin,
+        routing::Strategy::P2c => Strategy::PowerOfTwo,
+        routing::Strategy::Hrw => Strategy::Rendezvous,
+        routing::Strategy::LeastTime => Strategy::LeastTime,
+    }
+}
+
+fn sticky(balancer: &LoadBalancer) -> Option<StickySettings> {
+    let cookie = balancer.sticky.as_ref()?.cookie.clone()?;
+    let same_site = match cookie.same_site {
+        None => "",
+        Some(SameSite::None) => "none",
+        Some(SameSite::Lax) => "lax",
+        Some(SameSite::Strict) => "strict",
+    };
+    Some(StickySettings {
+        name: cookie.name,
+        path: cookie.path,
+        domain: cookie.domain,
+        secure: cookie.secure,
+        http_only: cookie.http_only,
+        same_site: same_site.to_owned(),
+        max_age: cookie.max_age,
+    })
+}
+
+fn passive(balancer: &LoadBalancer) -> Option<PassiveSettings> {
+    let passive = balancer.passive_health_check.as_ref()?;
+    Some(PassiveSettings {
+        failure_window: passive.failure_window.at_least_zero(),
+        max_failed_attempts: usize::try_from(passive.max_failed_attempts)
+            .unwrap_or(usize::MAX)
+            .max(1),
+    })
+}
+
+/// A share as whole percent; what is no share counts as none or as all.
+fn percent(share: f64) -> u32 {
+    // A cast from a float saturates, and takes "not a number" as zero.
+    share.clamp(0.0, 100.0).round() as u32
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
