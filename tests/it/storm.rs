@@ -29,11 +29,12 @@ async fn traffic(
         // except while a server is killed: what has been sent and may have been processed must not be sent twice.
         let kept = (number % 4 != 0).then(|| Arc::clone(&connections[(number % 8) as usize]));
         requests.spawn(async move {
-            let (method, body) = if number % 10 == 0 && !(6 * PER_SECOND..9 * PER_SECOND).contains(&number) {
-                ("POST", Some(crate::support::full("body".into())))
-            } else {
-                ("GET", None)
-            };
+            let (method, body) =
+                if number % 10 == 0 && !(6 * PER_SECOND..9 * PER_SECOND).contains(&number) {
+                    ("POST", Some(crate::support::full("body".into())))
+                } else {
+                    ("GET", None)
+                };
             let answer = match kept {
                 None if method == "POST" => client.post("/", "body").try_send().await,
                 None => client.get("/").try_send().await,
