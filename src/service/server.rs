@@ -283,7 +283,8 @@ impl Scheme {
         }
     }
 
-    fn default_port(self) -> u16 {
+    /// The port of a URL that names none.
+    pub fn default_port(self) -> u16 {
         match self {
             Self::Http | Self::H2c => 80,
             Self::Https => 443,

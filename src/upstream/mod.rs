@@ -6,6 +6,7 @@ pub mod connect;
 pub mod http1;
 pub mod http2;
 pub mod pool;
+pub mod probe;
 pub mod resolve;
 pub mod transport;
 
