@@ -5,10 +5,12 @@
 //! over by [`Middleware::adopt`].
 
 mod add_prefix;
+mod basic_auth;
 mod escape;
 mod headers;
 mod in_flight;
 mod ip_allow;
+mod random;
 mod rate_limit;
 mod redirect;
 mod replace_path;
@@ -27,6 +29,7 @@ use crate::{
 };
 
 use add_prefix::AddPrefix;
+use basic_auth::BasicAuth;
 use headers::Headers;
 use in_flight::InFlight;
 use ip_allow::IpAllow;
@@ -40,6 +43,7 @@ use strip_prefix::{StripPrefix, StripPrefixRegex};
 #[derive(Debug)]
 pub enum Middleware {
     AddPrefix(AddPrefix),
+    BasicAuth(Box<BasicAuth>),
     Headers(Box<Headers>),
     InFlight(Box<InFlight>),
     IpAllow(Box<IpAllow>),
@@ -65,10 +69,12 @@ impl Middleware {
         read: ReadFile<'_>,
         findings: &mut Vec<Diagnostic>,
     ) -> Option<Self> {
-        let _ = read;
         let report = &mut Report::new(name, config, findings);
         match &config.value {
             Config::AddPrefix(config) => AddPrefix::build(config, report).map(Self::AddPrefix),
+            Config::BasicAuth(config) => {
+                BasicAuth::build(config, read, report).map(|it| Self::BasicAuth(Box::new(it)))
+            }
             Config::Headers(config) => {
                 Headers::build(config, report).map(|it| Self::Headers(Box::new(it)))
             }
@@ -113,6 +119,7 @@ impl Middleware {
     /// name on the same router before.
     pub fn adopt(&mut self, previous: &Self) {
         match (self, previous) {
+            (Self::BasicAuth(new), Self::BasicAuth(old)) => new.adopt(old),
             (Self::InFlight(new), Self::InFlight(old)) => new.adopt(old),
             (Self::RateLimit(new), Self::RateLimit(old)) => new.adopt(old),
             _ => {}
@@ -141,6 +148,7 @@ impl Middleware {
     pub fn request(&self, exchange: &mut Exchange) -> Flow {
         match self {
             Self::AddPrefix(it) => it.request(exchange),
+            Self::BasicAuth(it) => it.request(exchange),
             Self::Headers(it) => it.request(exchange),
             Self::InFlight(it) => it.request(exchange),
             Self::IpAllow(it) => it.request(exchange),
@@ -158,6 +166,7 @@ impl Middleware {
     pub fn response(&self, exchange: &mut Exchange, response: &mut Response) {
         match self {
             Self::AddPrefix(_)
+            | Self::BasicAuth(_)
             | Self::InFlight(_)
             | Self::IpAllow(_)
             | Self::RateLimit(_)

@@ -1,16 +1,13 @@
 //! The security half of `headers`: fields that browsers heed, and hosts that are refused.
 
-use std::sync::LazyLock;
-
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use rustls::crypto::{SecureRandom, aws_lc_rs};
 
 use super::header_value;
 use crate::{
     config::routing::Headers as Config,
     exchange::{Exchange, Response, fault::text_response},
-    middleware::report::Report,
+    middleware::{random, report::Report},
 };
 
 #[derive(Debug)]
@@ -259,12 +256,9 @@ impl<'r, 'a> Fields<'r, 'a> {
 /// `'nonce-…'` with 128 random bits.
 fn nonce() -> String {
     let mut bytes = [0; 16];
-    if RANDOM.fill(&mut bytes).is_err() {
-        // The system has no randomness: a nonce that matches nothing keeps scripts from running, which is the safe side.
+    if !random::fill(&mut bytes) {
+        // A policy without a nonce lets no script run, which is the safe side.
         return "'none'".to_owned();
     }
     format!("'nonce-{}'", STANDARD_NO_PAD.encode(bytes))
 }
-
-static RANDOM: LazyLock<&'static dyn SecureRandom> =
-    LazyLock::new(|| aws_lc_rs::default_provider().secure_random);
