@@ -22,6 +22,7 @@ pub mod rule;
 pub mod runtime;
 pub mod service;
 pub mod snapshot;
+pub mod systemd;
 pub mod tls;
 pub mod upstream;
 pub mod wire;
