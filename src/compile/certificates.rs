@@ -20,7 +20,10 @@ use crate::{
 };
 
 /// Certificates by the texts of their `certFile` and `keyFile`.
-pub(super) type Certificates = BTreeMap<(String, String), Arc<Certificate>>;
+pub type Certificates = BTreeMap<CertificateKey, Arc<Certificate>>;
+
+/// The texts of `certFile` and `keyFile`.
+pub type CertificateKey = (String, String);
 
 /// What became of the `tls` section.
 pub(super) struct TlsStage {
@@ -190,6 +193,9 @@ fn placed(finding: Finding, error: Report<'_>) -> Diagnostic {
     }
 }
 
+/// The options by name; `None` for those that cannot be read.
+type Forms = BTreeMap<Arc<str>, Option<Defined<TlsOptions>>>;
+
 /// The options and what they are combined with.
 struct Options<'a> {
     stage: &'a Stage<'a>,
@@ -213,7 +219,7 @@ impl Options<'_> {
                 .broken
                 .contains(&(Kind::TlsOptions, Arc::clone(name)))
         };
-        let mut forms: BTreeMap<Arc<str>, Option<Defined<TlsOptions>>> = BTreeMap::new();
+        let mut forms = Forms::new();
         for name in &names {
             forms.insert(
                 Arc::clone(name),
@@ -251,7 +257,7 @@ impl Options<'_> {
 
     fn build_with(
         &self,
-        forms: &BTreeMap<Arc<str>, Option<Defined<TlsOptions>>>,
+        forms: &Forms,
         previous: Option<&Tls>,
         findings: &mut Vec<Diagnostic>,
     ) -> Tls {
@@ -300,12 +306,7 @@ impl Options<'_> {
         })
     }
 
-    fn report(
-        &self,
-        tls: &Tls,
-        forms: &BTreeMap<Arc<str>, Option<Defined<TlsOptions>>>,
-        findings: &mut Vec<Diagnostic>,
-    ) {
+    fn report(&self, tls: &Tls, forms: &Forms, findings: &mut Vec<Diagnostic>) {
         for (name, finding) in tls.findings() {
             let form = forms.get(name).and_then(Option::as_ref);
             let error = |field: &str, message: String| match form {

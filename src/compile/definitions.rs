@@ -18,6 +18,9 @@ use crate::{
     tls::DEFAULT_OPTIONS,
 };
 
+/// A qualified name.
+pub type Name = Arc<str>;
+
 /// The merged routing configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Definitions {
@@ -31,11 +34,11 @@ pub struct Definitions {
     pub tls_stores: Named<TlsStore>,
     pub certificates: Vec<Defined<Certificate>>,
     /// Objects of TCP and UDP, by section and name: known, not acted on.
-    pub layer4: BTreeMap<(&'static str, Arc<str>), Defined<Opaque>>,
+    pub layer4: BTreeMap<SectionName, Defined<Opaque>>,
     /// Objects that stand in the configuration but could not be read: their last good form may go on.
-    pub broken: BTreeSet<(Kind, Arc<str>)>,
+    pub broken: BTreeSet<KindName>,
     /// Global TLS objects that are left out because several providers define them.
-    pub clashing: BTreeSet<(Kind, Arc<str>)>,
+    pub clashing: BTreeSet<KindName>,
 }
 
 impl Definitions {
@@ -105,11 +108,7 @@ fn certificates(
     certificates.collect()
 }
 
-fn layer4(
-    provider: &Arc<str>,
-    tcp: Layer4,
-    udp: Layer4,
-) -> BTreeMap<(&'static str, Arc<str>), Defined<Opaque>> {
+fn layer4(provider: &Arc<str>, tcp: Layer4, udp: Layer4) -> BTreeMap<SectionName, Defined<Opaque>> {
     let sections = [
         ("tcp.routers", tcp.routers),
         ("tcp.services", tcp.services),
@@ -127,7 +126,7 @@ fn layer4(
         .collect()
 }
 
-fn broken_name(provider: &Arc<str>, broken: &Broken) -> Option<(Kind, Arc<str>)> {
+fn broken_name(provider: &Arc<str>, broken: &Broken) -> Option<KindName> {
     let kind = Kind::ALL
         .into_iter()
         .find(|kind| kind.section() == broken.section)?;
@@ -137,6 +136,12 @@ fn broken_name(provider: &Arc<str>, broken: &Broken) -> Option<(Kind, Arc<str>)>
     };
     Some((kind, name))
 }
+
+/// A section such as `tcp.routers`, and a qualified name in it.
+pub type SectionName = (&'static str, Arc<str>);
+
+/// A kind, and a qualified name of that kind.
+pub type KindName = (Kind, Arc<str>);
 
 /// Objects of one kind by their qualified names.
 pub type Named<T> = BTreeMap<Arc<str>, Defined<T>>;

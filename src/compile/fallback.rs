@@ -1,9 +1,6 @@
 //! Keeps what was good: a definition that cannot be built is replaced by its last form that could.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::definitions::{Defined, Definitions, Kind, Named};
 use crate::config::Diagnostic;
@@ -18,6 +15,9 @@ pub(super) fn names<T>(
     let broken = broken.map(|(_, name)| name);
     wanted.keys().chain(broken).map(Arc::clone).collect()
 }
+
+/// Something built, and the form it was built from.
+pub(super) type Built<B, T> = (B, Defined<T>);
 
 /// The wanted and the last good form of one object.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<'a, T: PartialEq> Forms<'a, T> {
         kind: Kind,
         name: &Arc<str>,
         wanted: (&'a Named<T>, &'a Definitions),
-        last: Option<&'a BTreeMap<Arc<str>, Defined<T>>>,
+        last: Option<&'a Named<T>>,
     ) -> Self {
         let broken = wanted.1.broken.contains(&(kind, Arc::clone(name)));
         Self {
@@ -54,7 +54,7 @@ impl<'a, T: PartialEq> Forms<'a, T> {
         &self,
         findings: &mut Vec<Diagnostic>,
         mut build: impl FnMut(&Defined<T>, &mut Vec<Diagnostic>) -> Option<B>,
-    ) -> Option<(B, Defined<T>)> {
+    ) -> Option<Built<B, T>> {
         if let Some(wanted) = self.wanted
             && let Some(built) = build(wanted, findings)
         {

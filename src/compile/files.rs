@@ -10,16 +10,22 @@ use crate::config::units::FileOrContent;
 
 /// Texts of files by their paths as configured. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Files(Arc<BTreeMap<PathBuf, Result<Arc<str>, String>>>);
+pub struct Files(Arc<Texts>);
+
+/// The text of each file, or why it cannot be had.
+pub type Texts = BTreeMap<PathBuf, Text>;
+
+/// The text of a file, or why it cannot be had.
+pub type Text = Result<Arc<str>, String>;
 
 impl Files {
     /// The texts, or why they cannot be had.
-    pub fn new(texts: BTreeMap<PathBuf, Result<Arc<str>, String>>) -> Self {
+    pub fn new(texts: Texts) -> Self {
         Self(Arc::new(texts))
     }
 
     /// The text of a file.
-    pub fn text(&self, path: &Path) -> Result<Arc<str>, String> {
+    pub fn text(&self, path: &Path) -> Text {
         match self.0.get(path) {
             Some(text) => text.clone(),
             None => Err(format!("{} was not read", path.display())),
@@ -27,7 +33,7 @@ impl Files {
     }
 
     /// The text that `source` names or holds.
-    pub fn content(&self, source: &FileOrContent) -> Result<Arc<str>, String> {
+    pub fn content(&self, source: &FileOrContent) -> Text {
         match (source.content(), source.path()) {
             (Some(text), _) => Ok(text.into()),
             (None, Some(path)) => self.text(path),

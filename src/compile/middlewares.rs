@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Kind, Suggestions, qualify},
+    definitions::{Defined, Definitions, Kind, Name, Suggestions, qualify},
     fallback::{self, Forms},
 };
 use crate::{
@@ -23,9 +23,9 @@ pub(super) struct Middlewares<'a> {
     /// Single steps.
     steps: BTreeMap<Arc<str>, Step>,
     /// What each chain stands for.
-    chains: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    chains: BTreeMap<Name, Vec<Name>>,
     suggestions: Suggestions<'a>,
-    used: RefCell<BTreeMap<Arc<str>, BTreeSet<Arc<str>>>>,
+    used: RefCell<Uses>,
 }
 
 /// A middleware that is no chain.
@@ -88,7 +88,7 @@ impl<'a> Middlewares<'a> {
         &self,
         names: impl Iterator<Item = &'n String>,
         provider: &str,
-    ) -> Result<Vec<Arc<str>>, Vec<(usize, Missing)>> {
+    ) -> Result<Vec<Name>, Vec<Misplaced>> {
         let mut steps = Vec::new();
         let mut missing = Vec::new();
         for (position, name) in names.enumerate() {
@@ -253,6 +253,12 @@ impl<'a> Middlewares<'a> {
     }
 }
 
+/// The routers that name an object, by its name.
+pub(super) type Uses = BTreeMap<Name, BTreeSet<Name>>;
+
+/// A name that cannot be used: its position in a list, and why.
+pub(super) type Misplaced = (usize, Missing);
+
 /// Why a name cannot be used.
 #[derive(Debug)]
 pub(super) struct Missing {
@@ -277,7 +283,7 @@ struct Expansion {
     /// The chains that are being expanded now, outermost first.
     path: Vec<Arc<str>>,
     /// `None` for those that cannot be.
-    done: BTreeMap<Arc<str>, Option<Vec<Arc<str>>>>,
+    done: BTreeMap<Name, Option<Vec<Name>>>,
     good: BTreeMap<Arc<str>, Defined<Config>>,
 }
 

@@ -26,11 +26,11 @@ use crate::{
     observe::Metrics,
     service::{Slots, Transport},
     snapshot::{EntryPoint, Snapshot},
-    tls::Certificate,
     upstream::resolve::Addresses,
 };
 
 use certificates::TlsStage;
+pub use certificates::{CertificateKey, Certificates};
 use definitions::Definitions;
 use doors::Door;
 use files::Files;
@@ -167,7 +167,7 @@ pub struct Compiled {
     /// The definitions the snapshot was built from: of every object the last form that could be built.
     pub good: Definitions,
     /// The certificates in use, by the texts of their `certFile` and `keyFile`.
-    pub certificates: BTreeMap<(String, String), Arc<Certificate>>,
+    pub certificates: Certificates,
     /// The transports in use, by name.
     pub transports: BTreeMap<Arc<str>, Arc<Transport>>,
     pub files: Files,

@@ -1,17 +1,12 @@
 //! Services: every one checked, those that routers use built, with servers and their state taken over from the previous snapshot.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Kind, Suggestions},
+    definitions::{Defined, Definitions, Kind, Name, Suggestions},
     fallback::{self, Forms},
-    middlewares::{Middlewares, Missing},
+    middlewares::{Middlewares, Missing, Uses},
     transports::Transports,
 };
 use crate::{
@@ -31,9 +26,14 @@ pub(super) struct Services<'a> {
     stage: &'a Stage<'a>,
     ready: BTreeMap<Arc<str>, Ready>,
     suggestions: Suggestions<'a>,
-    built: RefCell<BTreeMap<Arc<str>, Arc<Service>>>,
-    used: RefCell<BTreeMap<Arc<str>, BTreeSet<Arc<str>>>>,
+    built: RefCell<ByName>,
+    used: RefCell<Uses>,
 }
+
+type ByName = BTreeMap<Name, Arc<Service>>;
+
+/// A service and the steps that run just before its balancer.
+pub(super) type Found<'s> = (Arc<Service>, &'s [Name]);
 
 /// A service that can be built.
 struct Ready {
@@ -84,7 +84,7 @@ impl<'a> Services<'a> {
     }
 
     /// The service of this qualified name and the steps before its balancer.
-    pub(super) fn find(&self, name: &str) -> Result<(Arc<Service>, &[Arc<str>]), Missing> {
+    pub(super) fn find(&self, name: &str) -> Result<Found<'_>, Missing> {
         let Some((name, ready)) = self.ready.get_key_value(name) else {
             return Err(self.missing(name));
         };

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     Stage,
     definitions::{Defined, Definitions, Kind, Suggestions, qualify},
-    fallback::{self, Forms},
+    fallback::{self, Built, Forms},
     internal::PROVIDER,
     middlewares::Missing,
 };
@@ -92,11 +92,7 @@ impl<'a> Transports<'a> {
     }
 
     /// The transport of this name in the previous snapshot: its definition may still be good while a file it names no longer is.
-    fn last(
-        &self,
-        name: &Arc<str>,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Option<(Arc<Transport>, Defined<ServersTransport>)> {
+    fn last(&self, name: &Arc<str>, findings: &mut Vec<Diagnostic>) -> Option<BuiltTransport> {
         let definition = self.stage.last?.servers_transports.get(name)?;
         let transport = self.stage.input.previous?.transports.get(name)?;
         findings.push(fallback::went_on(Kind::ServersTransport, definition));
@@ -139,6 +135,8 @@ impl<'a> Transports<'a> {
             .ok()
     }
 }
+
+type BuiltTransport = Built<Arc<Transport>, ServersTransport>;
 
 /// One transport on its way from configuration to settings.
 struct Draft<'a> {

@@ -50,7 +50,7 @@ impl Watch {
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |_| {
             // A full channel already holds the news that something happened.
-            let _: Result<(), _> = sender.try_send(());
+            sender.try_send(()).ok();
         });
         let watcher = watcher
             .inspect_err(|error| {
@@ -130,7 +130,7 @@ impl Watch {
         let limit = Instant::now() + RETURN;
         while Instant::now() < limit {
             // A silent pause is as good a reason to look again as an event.
-            let _: Result<Option<()>, _> = timeout(SETTLE, self.events.recv()).await;
+            timeout(SETTLE, self.events.recv()).await.ok();
             if !scan(self.targets.clone()).await.lost_from(&self.reported) {
                 return self.settle().await;
             }
@@ -155,7 +155,7 @@ impl Watch {
         for (path, identity) in &self.watched {
             if points.get(path) != Some(identity) {
                 // The kernel has dropped the watch of a deleted file by itself.
-                let _: notify::Result<()> = watcher.unwatch(path);
+                watcher.unwatch(path).ok();
             }
         }
         for (path, identity) in &points {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use crate::{
     compile::{
         Rooms, Stage,
-        definitions::{Defined, Kind, Suggestions, base_name, qualify, tls_name},
+        definitions::{Defined, Kind, Name, Suggestions, base_name, qualify, tls_name},
         doors::Door,
         internal,
         middlewares::Missing,
@@ -47,6 +47,16 @@ pub(super) struct Matching {
     pub(super) priority: i64,
 }
 
+/// Where a router leads, the name of that, and the steps that belong to it.
+struct Destination {
+    target: RouteTarget,
+    name: Name,
+    steps: Vec<Name>,
+}
+
+/// A name, and the entry points that a router of this name is bound to.
+type Part = (Name, Vec<usize>);
+
 /// Makes drafts of routers.
 pub(super) struct Drafter<'a> {
     stage: &'a Stage<'a>,
@@ -83,7 +93,11 @@ impl<'a> Drafter<'a> {
         }
         let entry_points = self.entry_points(definition, &mut report);
         let matching = self.matching(definition, &mut report);
-        let (target, service, service_steps) = self.target(definition, &mut report)?;
+        let Destination {
+            target,
+            name: service,
+            steps: service_steps,
+        } = self.target(definition, &mut report)?;
         let (entry_points, matching) = (entry_points?, matching?);
         let mut drafts = Vec::new();
         for (name, entry_points) in self.split(definition, &entry_points) {
@@ -231,12 +245,11 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Where the router leads, the name of that, and the steps that belong to it.
     fn target(
         &self,
         definition: &Defined<Router>,
         report: &mut dyn FnMut(Diagnostic),
-    ) -> Option<(RouteTarget, Arc<str>, Vec<Arc<str>>)> {
+    ) -> Option<Destination> {
         let router = &definition.object;
         if router.service.is_empty() {
             report(definition.error(Kind::Router, "service", "the router has no service"));
@@ -246,7 +259,11 @@ impl<'a> Drafter<'a> {
         let missing = if name.ends_with(INTERNAL_SUFFIX) {
             match internal::service(base_name(&name), self.stage.input.install) {
                 Ok(service) => {
-                    return Some((RouteTarget::Internal(service), name.into(), Vec::new()));
+                    return Some(Destination {
+                        target: RouteTarget::Internal(service),
+                        name: name.into(),
+                        steps: Vec::new(),
+                    });
                 }
                 Err(message) => Missing {
                     message: message.into_owned(),
@@ -256,8 +273,11 @@ impl<'a> Drafter<'a> {
         } else {
             match self.rooms.services.find(&name) {
                 Ok((service, steps)) => {
-                    let name = Arc::clone(&service.name);
-                    return Some((RouteTarget::Service(service), name, steps.to_vec()));
+                    return Some(Destination {
+                        name: Arc::clone(&service.name),
+                        target: RouteTarget::Service(service),
+                        steps: steps.to_vec(),
+                    });
                 }
                 Err(missing) => missing,
             }
@@ -268,11 +288,7 @@ impl<'a> Drafter<'a> {
 
     /// The routers that this one becomes: one for each entry point that adds something, under a name of its own if there are several
     /// entry points, and one for all the others.
-    fn split(
-        &self,
-        definition: &Defined<Router>,
-        entry_points: &[usize],
-    ) -> Vec<(Arc<str>, Vec<usize>)> {
+    fn split(&self, definition: &Defined<Router>, entry_points: &[usize]) -> Vec<Part> {
         let doors = self.stage.doors;
         let (with_model, plain): (Vec<usize>, Vec<usize>) = entry_points
             .iter()
