@@ -169,7 +169,7 @@ impl Server {
                         wire.deadline.set(timeouts.header);
                     }
                 }
-                if !started && self.worker.is_draining() {
+                if !started && self.worker.is_draining(self.entry.index) {
                     return Poll::Ready(Next::Closed);
                 }
                 match wire.input.poll_fill(&mut wire.stream, cx) {
@@ -213,7 +213,7 @@ impl Server {
         let reusable = keep_alive
             && !last
             && version == Version::HTTP_11
-            && !self.worker.is_draining()
+            && !self.worker.is_draining(self.entry.index)
             && matches!(self.wire.borrow().upload, Upload::Done)
             && self
                 .entry

@@ -99,7 +99,7 @@ async fn accept(
                 deadline.set(if idle { timeouts.idle } else { None });
             }
             if !ending
-                && (shared.worker.is_draining()
+                && (shared.worker.is_draining(shared.entry.index)
                     || timeouts
                         .connection
                         .is_some_and(|age| opened.elapsed() >= age))

@@ -36,7 +36,8 @@ pub struct Worker {
     internals: Arc<dyn Internals>,
     /// By entry point.
     forwarding: Vec<Forwarding>,
-    draining: Cell<bool>,
+    /// By entry point.
+    draining: Box<[Cell<bool>]>,
     /// Open client connections.
     pub connections: Cell<usize>,
     /// Told when a client connection ends.
@@ -55,8 +56,8 @@ impl Worker {
             snapshot: RefCell::new(CachedSnapshot::new(cell)),
             upstream: Upstream::default(),
             internals,
+            draining: forwarding.iter().map(|_| Cell::new(false)).collect(),
             forwarding,
-            draining: Cell::new(false),
             connections: Cell::new(0),
             closed: Notify::new(),
             warned: Cell::new(None),
@@ -68,14 +69,14 @@ impl Worker {
         Arc::clone(self.snapshot.borrow_mut().get())
     }
 
-    /// Whether connections should end after the answer they are at.
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// Whether connections of this entry point should end after the answer they are at.
+    pub fn is_draining(&self, entry_point: usize) -> bool {
+        self.draining[entry_point].get()
     }
 
-    /// From now on connections end after the answer they are at; idle ones end now.
-    pub fn drain(&self) {
-        self.draining.set(true);
+    /// From now on connections of this entry point end after the answer they are at; idle ones end now.
+    pub fn drain(&self, entry_point: usize) {
+        self.draining[entry_point].set(true);
         crate::wire::timer::wake_all();
     }
 
