@@ -110,6 +110,8 @@ pub struct TlsSession {
     pub options: Arc<str>,
     /// DER of the client's certificates, leaf first.
     pub client_certificates: Vec<Vec<u8>>,
+    /// Subject of the client's certificate, as in `CN=me,O=us`.
+    pub client_subject: Option<Arc<str>>,
     /// Whether HTTP/2 was negotiated.
     pub h2: bool,
 }

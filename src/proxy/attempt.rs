@@ -85,7 +85,7 @@ impl Journey {
                     again = (fault.kind == FaultKind::StaleConnection
                         && self.pick(service, tried.ids()).is_none())
                     .then_some(server);
-                    self.facts.retries += 1;
+                    self.origin.retries += 1;
                     route.service_metrics.retried();
                 }
             }
@@ -134,7 +134,7 @@ impl Journey {
         };
         let sent = Instant::now();
         let answer = self.worker.upstream.send(server, outgoing, body).await;
-        self.facts.attempted(sent);
+        self.origin.attempted(&server.name, sent);
         match answer {
             Ok(answer) => Ok(self.accept(server, answer, sent)),
             Err(failure) => {
@@ -152,7 +152,7 @@ impl Journey {
                 response
             }
         };
-        self.facts.answered(response.status());
+        self.answered(&response);
         note(
             server.observe(Outcome::Answered {
                 status: response.status(),
@@ -162,7 +162,7 @@ impl Journey {
         );
         let upgrade = forwarded::strip_response_hop_by_hop(response.headers_mut());
         if self.tunnel.is_some() {
-            self.facts.upgrade = upgrade;
+            self.origin.upgrade = upgrade;
         }
         response
     }

@@ -9,7 +9,7 @@ use std::{rc::Rc, sync::Arc};
 use http::StatusCode;
 
 use crate::{
-    exchange::{Body, Exchange, Fault, FaultKind, Response, fault, forwarded},
+    exchange::{Body, Exchange, Fault, Response, fault, forwarded},
     middleware::Flow,
     rule::{Facts, normalise_host, routing_path},
     service::InFlight,
@@ -31,7 +31,8 @@ pub struct Journey {
     server: Option<InFlight>,
     /// Set when the server agreed to speak another protocol.
     pub tunnel: Option<Tunnel>,
-    facts: record::Origin,
+    arrival: Option<record::Arrival>,
+    origin: record::Origin,
 }
 
 impl Journey {
@@ -45,26 +46,33 @@ impl Journey {
             route: None,
             server: None,
             tunnel: None,
-            facts: record::Origin::default(),
+            arrival: None,
+            origin: record::Origin::default(),
         }
     }
 
     /// The answer for the client. Interim answers go to `interim`.
     pub async fn respond(&mut self, interim: Option<&dyn Interim>) -> Response {
         let options = self.worker.forwarding(self.entry_point);
-        if forwarded::arrive(
+        let arrived = forwarded::arrive(
             &mut self.exchange.request,
             &self.exchange.connection,
             options,
-        )
-        .is_err()
-        {
+        );
+        if arrived.is_err() {
             return fault::text_response(StatusCode::BAD_REQUEST, "Bad Request\n");
         }
         if self.exchange.request.target.as_str() == "*" {
             // `OPTIONS *` asks about the proxy, not about anything behind it.
-            return Response::new(Body::Empty);
+            return empty(StatusCode::OK);
         }
+        self.arrival = Some(self.arrived(&self.exchange.request));
+        let mut response = self.route_and_answer(interim).await;
+        self.departs(&mut response);
+        response
+    }
+
+    async fn route_and_answer(&mut self, interim: Option<&dyn Interim>) -> Response {
         let Some(route) = self.find_route() else {
             self.entry_point().metrics.unmatched();
             return fault::not_found();
@@ -152,7 +160,7 @@ impl Journey {
     }
 
     fn give_up(&mut self, fault: Fault) -> Response {
-        self.facts.fault = Some(fault);
+        self.origin.fault = Some(fault);
         fault.response()
     }
 }
@@ -161,9 +169,4 @@ fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;
     response
-}
-
-/// Whether a fault means that the client is to blame for what it sees.
-pub(crate) const fn client_left(fault: Fault) -> bool {
-    matches!(fault.kind, FaultKind::ClientGone)
 }

@@ -1,13 +1,23 @@
 //! What is known of a request when it is over, and where that is written down.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
 
-use http::{HeaderValue, StatusCode};
+use bytes::Bytes;
+use bytestring::ByteString;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::{Frame, SizeHint};
 
 use super::Journey;
 use crate::{
-    exchange::Fault,
-    observe::{Protocol, Sample},
+    exchange::{Body, Fault, Response, TlsSession},
+    observe::{self, AccessRecord, CapturedHeaders, Protocol, Sample, TlsLabel, TlsRecord},
 };
 
 /// What was sent to the client.
@@ -22,55 +32,225 @@ pub struct Sent {
     pub complete: bool,
 }
 
+/// What a request said before any middleware changed it.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    method: Method,
+    protocol: Protocol,
+    /// Only if the access log may want the request.
+    logged: Option<Box<Logged>>,
+}
+
+#[derive(Debug)]
+struct Logged {
+    host: ByteString,
+    target: ByteString,
+    forwarded_for: Option<HeaderValue>,
+    headers: CapturedHeaders,
+}
+
 /// What happened between us and the servers.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
-    pub(super) status: Option<StatusCode>,
+    status: Option<StatusCode>,
+    url: Option<Arc<str>>,
     /// Time spent waiting for servers' heads.
-    pub(super) waited: Duration,
+    waited: Duration,
     pub(super) retries: u32,
     pub(super) fault: Option<Fault>,
     /// The protocol the server switched to.
     pub(super) upgrade: Option<HeaderValue>,
+    headers: CapturedHeaders,
+    /// Headers of the answer as the client got it.
+    downstream: CapturedHeaders,
+    grpc_status: Option<Rc<Cell<Option<u16>>>>,
 }
 
 impl Origin {
-    pub(super) fn attempted(&mut self, since: Instant) {
+    pub(super) fn attempted(&mut self, url: &Arc<str>, since: Instant) {
         self.waited += since.elapsed();
-    }
-
-    pub(super) fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
+        self.url = Some(Arc::clone(url));
     }
 }
 
 impl Journey {
+    /// Notes what the request is before middlewares change it.
+    pub(super) fn arrived(&self, request: &crate::exchange::RequestHead) -> Arrival {
+        let log = &self.worker.access_log;
+        let logged = || {
+            Box::new(Logged {
+                host: request.host.clone(),
+                target: request.target.text().clone(),
+                forwarded_for: request.headers.get("x-forwarded-for").cloned(),
+                headers: log.capture(&request.headers),
+            })
+        };
+        Arrival {
+            method: request.method.clone(),
+            protocol: Protocol::of(&request.headers, request.upgrade.as_ref()),
+            logged: log.is_on().then(logged),
+        }
+    }
+
+    pub(super) fn answered(&mut self, response: &Response) {
+        self.origin.status = Some(response.status());
+        if self.worker.access_log.wants_headers() {
+            self.origin.headers = self.worker.access_log.capture(response.headers());
+        }
+    }
+
+    /// Looks at the answer as the client will get it.
+    pub(super) fn departs(&mut self, response: &mut Response) {
+        if self.worker.access_log.wants_headers() {
+            self.origin.downstream = self.worker.access_log.capture(response.headers());
+        }
+        if self
+            .arrival
+            .as_ref()
+            .is_some_and(|arrival| arrival.protocol == Protocol::Grpc)
+        {
+            let status = Rc::new(Cell::new(grpc_status(response.headers())));
+            let body = response.body_mut().take();
+            *response.body_mut() = Body::stream(GrpcBody {
+                body,
+                status: Rc::clone(&status),
+            });
+            self.origin.grpc_status = Some(status);
+        }
+    }
+
     /// The protocol the server switched to, for the client's `Upgrade` field.
     pub fn switched_to(&self) -> Option<HeaderValue> {
-        self.facts
-            .upgrade
-            .clone()
-            .or_else(|| self.exchange.request.upgrade.clone())
+        let asked = || self.exchange.request.upgrade.clone();
+        self.origin.upgrade.clone().or_else(asked)
     }
 
     /// The exchange is over: counts it and writes it down.
     pub fn finish(self, sent: Sent) {
+        let Some(arrival) = &self.arrival else { return };
         let duration = self.exchange.started.elapsed();
-        let request = &self.exchange.request;
-        let entry_point = self.entry_point();
-        let protocol = Protocol::of(&request.headers, request.upgrade.as_ref());
-        let mut sample = Sample::new(&request.method, protocol, sent.status.as_u16(), duration);
+        self.count(arrival, &sent, duration);
+        self.log(arrival, &sent, duration);
+    }
+
+    fn count(&self, arrival: &Arrival, sent: &Sent, duration: Duration) {
+        let grpc = self
+            .origin
+            .grpc_status
+            .as_ref()
+            .and_then(|status| status.get());
+        let code = grpc.unwrap_or(sent.status.as_u16());
+        let mut sample = Sample::new(&arrival.method, arrival.protocol, code, duration);
         sample.bytes_in = sent.received;
         sample.bytes_out = sent.bytes;
-        match &self.route {
-            Some(route) => {
-                if route.signals.metrics {
-                    entry_point.traffic.record(&sample);
-                    route.router_traffic.record(&sample);
-                    route.service_traffic.record(&sample);
-                }
-            }
-            None => entry_point.traffic.record(&sample),
+        sample.tls = self
+            .session()
+            .map(|tls| TlsLabel::of(tls.version, tls.cipher));
+        let entry_point = self.entry_point();
+        let Some(route) = &self.route else {
+            return entry_point.traffic.record(&sample);
+        };
+        if route.signals.metrics {
+            entry_point.traffic.record(&sample);
+            route.router_traffic.record(&sample);
+            route.service_traffic.record(&sample);
         }
+    }
+
+    fn log(&self, arrival: &Arrival, sent: &Sent, duration: Duration) {
+        let Some(logged) = &arrival.logged else {
+            return;
+        };
+        if self
+            .route
+            .as_ref()
+            .is_some_and(|route| !route.signals.access_log)
+        {
+            return;
+        }
+        let log = &self.worker.access_log;
+        let status = sent.status.as_u16();
+        let Some(number) = log.wants(status, self.origin.retries, duration) else {
+            return;
+        };
+        let connection = &self.exchange.connection;
+        log.write(AccessRecord {
+            number,
+            started: SystemTime::now() - duration,
+            duration,
+            entry_point: Arc::clone(&connection.entry_point),
+            router: self.route.as_ref().map(|route| Arc::clone(&route.name)),
+            origin: self.origin_record(sent),
+            peer: connection.peer,
+            forwarded_for: logged.forwarded_for.clone(),
+            user: self.exchange.user.clone(),
+            host: logged.host.clone(),
+            method: arrival.method.clone(),
+            target: logged.target.clone(),
+            version: self.exchange.request.version,
+            request_size: sent.received,
+            status,
+            response_size: sent.bytes,
+            retries: self.origin.retries,
+            tls: self.session().map(|tls| TlsRecord {
+                version: tls.version,
+                cipher: tls.cipher,
+                client_subject: tls.client_subject.clone(),
+            }),
+            request_headers: logged.headers.clone(),
+            response_headers: self.origin.downstream.clone(),
+        });
+    }
+
+    fn origin_record(&self, sent: &Sent) -> Option<observe::Origin> {
+        let (route, url) = (self.route.as_ref()?, self.origin.url.as_ref()?);
+        Some(observe::Origin {
+            service: Arc::clone(&route.service),
+            url: Arc::clone(url),
+            duration: self.origin.waited,
+            status: self.origin.status.unwrap_or(sent.status).as_u16(),
+            size: sent.bytes,
+            headers: self.origin.headers.clone(),
+        })
+    }
+
+    fn session(&self) -> Option<&TlsSession> {
+        self.exchange.connection.tls.as_ref()
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Reads the status of a gRPC call out of the trailers as they pass.
+struct GrpcBody {
+    body: Body,
+    status: Rc<Cell<Option<u16>>>,
+}
+
+impl http_body::Body for GrpcBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(status) = frame.trailers_ref().and_then(grpc_status)
+        {
+            self.status.set(Some(status));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.body)
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     exchange::{Exchange, Response, forwarded::Forwarding},
+    observe::AccessLog,
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
     upstream::Upstream,
 };
@@ -36,6 +37,7 @@ pub struct Worker {
     internals: Arc<dyn Internals>,
     /// By entry point.
     forwarding: Vec<Forwarding>,
+    pub access_log: AccessLog,
     /// By entry point.
     draining: Box<[Cell<bool>]>,
     /// Open client connections.
@@ -51,6 +53,7 @@ impl Worker {
         cell: Arc<SnapshotCell>,
         internals: Arc<dyn Internals>,
         forwarding: Vec<Forwarding>,
+        access_log: AccessLog,
     ) -> Rc<Self> {
         Rc::new(Self {
             snapshot: RefCell::new(CachedSnapshot::new(cell)),
@@ -58,6 +61,7 @@ impl Worker {
             internals,
             draining: forwarding.iter().map(|_| Cell::new(false)).collect(),
             forwarding,
+            access_log,
             connections: Cell::new(0),
             closed: Notify::new(),
             warned: Cell::new(None),

@@ -42,6 +42,7 @@ where
 /// What the handshake of `connection` settled.
 pub fn session(connection: &ServerConnection, options: Arc<str>) -> TlsSession {
     let cipher = connection.negotiated_cipher_suite();
+    let certificates = connection.peer_certificates().unwrap_or_default();
     TlsSession {
         version: match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "1.2",
@@ -50,14 +51,21 @@ pub fn session(connection: &ServerConnection, options: Arc<str>) -> TlsSession {
         cipher: cipher.map_or("unknown", |cipher| suites::suite_name(cipher.suite())),
         sni: connection.server_name().map(ByteString::from),
         options,
-        client_certificates: connection
-            .peer_certificates()
-            .unwrap_or_default()
+        client_certificates: certificates
             .iter()
             .map(|certificate| certificate.to_vec())
             .collect(),
+        client_subject: certificates.first().and_then(|leaf| subject(leaf)),
         h2: connection.alpn_protocol() == Some(b"h2"),
     }
+}
+
+/// The subject of a certificate in the order of RFC 2253: most specific part first.
+fn subject(certificate: &[u8]) -> Option<Arc<str>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let text = certificate.subject().to_string();
+    let parts: Vec<_> = text.split(", ").collect();
+    Some(parts.into_iter().rev().collect::<Vec<_>>().join(",").into())
 }
 
 /// Why there is no TLS connection.
