@@ -79,6 +79,7 @@ fn unknown(text: &str, at: usize, name: &str, syntax: Syntax) -> RuleError {
     }
     let closest = names(syntax)
         .iter()
+        .filter(|(known, _)| lower.len() <= 2 * known.len())
         .map(|(known, _)| {
             (
                 strsim::osa_distance(&lower, &known.to_ascii_lowercase()),

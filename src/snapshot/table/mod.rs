@@ -37,7 +37,7 @@ impl Table {
             ..Self::default()
         };
         for (position, entry) in (0..).zip(&entries) {
-            table.file(position, &entry.rule);
+            table.file(position, entry);
         }
         table.slots = entries
             .into_iter()
@@ -65,6 +65,7 @@ impl Table {
             facts,
             exact_keys,
             best: u32::MAX,
+            route: None,
         };
         if !facts.host.is_empty() {
             if let Some(candidates) = self.exact.get(host) {
@@ -78,9 +79,7 @@ impl Table {
             }
         }
         search.candidates(&self.any);
-        self.slots
-            .get(usize::try_from(search.best).ok()?)
-            .map(|slot| slot.route)
+        search.route
     }
 
     /// All rules and their routes in the order of precedence.
@@ -88,15 +87,18 @@ impl Table {
         self.slots.iter().map(|slot| (&slot.rule, slot.route))
     }
 
-    fn file(&mut self, position: u32, rule: &Rule) {
-        match rule.host_cover() {
+    fn file(&mut self, position: u32, entry: &Entry<'_>) {
+        let route = entry.route;
+        match entry.rule.host_cover() {
             HostCover::Everything => self.any.push(Candidate {
                 position,
+                route,
                 certain: false,
             }),
             HostCover::Keys { keys, sufficient } => {
                 let candidate = Candidate {
                     position,
+                    route,
                     certain: sufficient,
                 };
                 for key in keys {
@@ -135,6 +137,8 @@ struct Slot {
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     position: u32,
+    /// Repeated from the slot, so that a certain match need not touch it.
+    route: u32,
     /// Being filed here is proof enough: the rule asks for nothing but the host.
     certain: bool,
 }
@@ -243,6 +247,7 @@ struct Search<'t> {
     exact_keys: bool,
     /// Position of the best match so far.
     best: u32,
+    route: Option<u32>,
 }
 
 impl Search<'_> {
@@ -280,6 +285,7 @@ impl Search<'_> {
             }
             if (candidate.certain && self.exact_keys) || self.asks(candidate.position) {
                 self.best = candidate.position;
+                self.route = Some(candidate.route);
                 return;
             }
         }
