@@ -36,6 +36,8 @@ pub struct Exchange {
     pub user: Option<ByteString>,
     /// Set when a middleware wants the peer's address not to be appended to `X-Forwarded-For`.
     pub omit_forwarded_for: bool,
+    /// `Accept-Encoding` as the client sent it, noted by a middleware that will compress the answer.
+    pub accept_encoding: Option<HeaderValue>,
     guards: Vec<Box<dyn Any>>,
 }
 
@@ -49,6 +51,7 @@ impl Exchange {
             started: Instant::now(),
             user: None,
             omit_forwarded_for: false,
+            accept_encoding: None,
             guards: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod add_prefix;
 mod basic_auth;
+mod compress;
 mod escape;
 mod headers;
 mod in_flight;
@@ -30,6 +31,7 @@ use crate::{
 
 use add_prefix::AddPrefix;
 use basic_auth::BasicAuth;
+use compress::Compress;
 use headers::Headers;
 use in_flight::InFlight;
 use ip_allow::IpAllow;
@@ -44,6 +46,7 @@ use strip_prefix::{StripPrefix, StripPrefixRegex};
 pub enum Middleware {
     AddPrefix(AddPrefix),
     BasicAuth(Box<BasicAuth>),
+    Compress(Box<Compress>),
     Headers(Box<Headers>),
     InFlight(Box<InFlight>),
     IpAllow(Box<IpAllow>),
@@ -74,6 +77,9 @@ impl Middleware {
             Config::AddPrefix(config) => AddPrefix::build(config, report).map(Self::AddPrefix),
             Config::BasicAuth(config) => {
                 BasicAuth::build(config, read, report).map(|it| Self::BasicAuth(Box::new(it)))
+            }
+            Config::Compress(config) => {
+                Compress::build(config, report).map(|it| Self::Compress(Box::new(it)))
             }
             Config::Headers(config) => {
                 Headers::build(config, report).map(|it| Self::Headers(Box::new(it)))
@@ -149,6 +155,7 @@ impl Middleware {
         match self {
             Self::AddPrefix(it) => it.request(exchange),
             Self::BasicAuth(it) => it.request(exchange),
+            Self::Compress(it) => it.request(exchange),
             Self::Headers(it) => it.request(exchange),
             Self::InFlight(it) => it.request(exchange),
             Self::IpAllow(it) => it.request(exchange),
@@ -175,6 +182,7 @@ impl Middleware {
             | Self::ReplacePathRegex(_)
             | Self::StripPrefix(_)
             | Self::StripPrefixRegex(_) => {}
+            Self::Compress(it) => it.response(exchange, response),
             Self::Headers(it) => it.response(exchange, response),
             Self::Custom(it) => it.response(exchange, response),
         }

@@ -312,7 +312,8 @@ fn join_forwarded_for(headers: &mut HeaderMap) {
     }
 }
 
-fn joined<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+/// All values in one, as one field with a list.
+pub fn joined<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
     let mut list = Vec::with_capacity(64);
     for value in values {
         if !list.is_empty() {

@@ -1,0 +1,196 @@
+//! Which content coding a client gets.
+
+use http::HeaderValue;
+
+use crate::{
+    config::routing::{Compress as Config, Encoding},
+    middleware::report::Report,
+};
+
+/// A content coding that can be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Gzip,
+    Brotli,
+    Zstd,
+}
+
+impl Coding {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl From<Encoding> for Coding {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Gzip => Self::Gzip,
+            Encoding::Br => Self::Brotli,
+            Encoding::Zstd => Self::Zstd,
+        }
+    }
+}
+
+/// The codings that are offered, in order, and the one for clients that do not say.
+#[derive(Debug)]
+pub(super) struct Preference {
+    codings: Vec<Coding>,
+    default: Option<Coding>,
+}
+
+impl Preference {
+    pub(super) fn build(config: &Config, report: &mut Report<'_>) -> Option<Self> {
+        let codings: Vec<Coding> = match &config.encodings {
+            None => vec![Coding::Gzip, Coding::Brotli, Coding::Zstd],
+            Some(encodings) => encodings.iter().copied().map(Coding::from).collect(),
+        };
+        if codings.is_empty() {
+            report.error_with_hint(
+                "encodings",
+                "is empty, so nothing could be compressed",
+                "leave it out for gzip, br, zstd",
+            );
+            return None;
+        }
+        let default = config.default_encoding.map(Coding::from);
+        if default.is_some_and(|default| !codings.contains(&default)) {
+            report.error("defaultEncoding", "is not one of `encodings`");
+            return None;
+        }
+        Some(Self { codings, default })
+    }
+
+    /// The coding for a client's `Accept-Encoding`; `None` to leave the body as it is.
+    ///
+    /// The highest weight wins, then the order in which codings are offered; `*` counts before all of them and `identity` after.
+    pub(super) fn choose(&self, said: Option<&HeaderValue>) -> Option<Coding> {
+        let Some(said) = said else {
+            return self.default;
+        };
+        let said = said.to_str().ok()?;
+        let items = || said.split(',').filter_map(|item| self.item(item));
+        let best = items().filter(|item| item.weight > 0.0).max_by(|a, b| {
+            a.weight
+                .total_cmp(&b.weight)
+                .then_with(|| b.rank.cmp(&a.rank))
+        })?;
+        match best.choice {
+            Choice::Coding(coding) => Some(coding),
+            Choice::Identity => None,
+            Choice::Any => {
+                let refused = |coding: &Coding| {
+                    items().any(|item| item.choice == Choice::Coding(*coding) && item.weight <= 0.0)
+                };
+                self.default
+                    .iter()
+                    .chain(&self.codings)
+                    .copied()
+                    .find(|coding| !refused(coding))
+            }
+        }
+    }
+
+    /// One item of the list; `None` if it names nothing we know. Names are compared exactly, as Traefik does.
+    fn item(&self, text: &str) -> Option<Item> {
+        let (name, parameters) = text.split_once(';').unwrap_or((text, ""));
+        let (choice, rank) = match name.trim() {
+            "*" => (Choice::Any, 0),
+            "identity" => (Choice::Identity, self.codings.len() + 1),
+            name => {
+                let at = self.codings.iter().position(|it| it.name() == name)?;
+                (Choice::Coding(self.codings[at]), at + 1)
+            }
+        };
+        let weight = match parameters.trim().strip_prefix("q=") {
+            None => 1.0,
+            Some(weight) => weight.trim().parse::<f64>().unwrap_or(0.0),
+        };
+        Some(Item {
+            choice,
+            rank,
+            weight,
+        })
+    }
+}
+
+struct Item {
+    choice: Choice,
+    rank: usize,
+    weight: f64,
+}
+
+#[derive(PartialEq, Eq)]
+enum Choice {
+    Any,
+    Identity,
+    Coding(Coding),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(
+        codings: &[Coding],
+        default: Option<Coding>,
+        said: Option<&'static str>,
+    ) -> &'static str {
+        let preference = Preference {
+            codings: codings.to_vec(),
+            default,
+        };
+        let said = said.map(HeaderValue::from_static);
+        preference.choose(said.as_ref()).map_or("-", Coding::name)
+    }
+
+    #[test]
+    fn follows_the_client_then_our_order() {
+        use Coding::{Brotli, Gzip, Zstd};
+        for (said, usual, brotli_first) in [
+            ("br, gzip", "gzip", "br"),
+            ("br;q=0.9, gzip;q=0.8", "br", "br"),
+            ("gzip", "gzip", "gzip"),
+            ("zstd", "zstd", "-"),
+            ("gzip;q=0", "-", "-"),
+            ("*", "gzip", "br"),
+            ("br;q=0.1,*", "gzip", "br"),
+            ("gzip;q=0,*", "br", "br"),
+            ("*;q=0", "-", "-"),
+            ("identity, br", "br", "br"),
+            ("identity;q=1, br;q=0.9", "-", "-"),
+            ("identity;q=0", "-", "-"),
+            ("GZIP", "-", "-"),
+            ("", "-", "-"),
+            ("br ; q=0.5", "br", "br"),
+            ("br;Q=0.5", "br", "br"),
+            ("zstd;q=0.5;x=1", "-", "-"),
+            ("gzip;q=abc", "-", "-"),
+            ("x-gzip, deflate", "-", "-"),
+            ("br;q=2", "br", "br"),
+        ] {
+            assert_eq!(
+                choose(&[Gzip, Brotli, Zstd], None, Some(said)),
+                usual,
+                "{said}"
+            );
+            assert_eq!(
+                choose(&[Brotli, Gzip], None, Some(said)),
+                brotli_first,
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn clients_that_do_not_say_get_the_default() {
+        let all = [Coding::Gzip, Coding::Brotli];
+        assert_eq!(choose(&all, None, None), "-");
+        assert_eq!(choose(&all, Some(Coding::Brotli), None), "br");
+        assert_eq!(choose(&all, Some(Coding::Brotli), Some("*")), "br");
+        assert_eq!(choose(&all, Some(Coding::Brotli), Some("")), "-");
+    }
+}
