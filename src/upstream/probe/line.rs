@@ -161,11 +161,12 @@ async fn drive<T>(
     connection: impl Future<Output = hyper::Result<()>>,
 ) -> T {
     let mut exchange = pin!(exchange);
-    let connection = pin!(connection);
+    // Awaited inside a block of its own, so that it is dropped as soon as it ends: a request still queued in it fails only then.
+    let connection = pin!(async move { drop(connection.await) });
     tokio::select! {
         outcome = &mut exchange => outcome,
         // The connection may end before its answer was taken up; how it ended is the exchange's to say.
-        _ = connection => exchange.await,
+        () = connection => exchange.await,
     }
 }
 

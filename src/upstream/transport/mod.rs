@@ -443,3 +443,6 @@ fn parse<'a>(leaf: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error>
         .map(|(_, certificate)| certificate)
         .map_err(|_| rustls::CertificateError::BadEncoding.into())
 }
+
+#[cfg(test)]
+mod tests;
