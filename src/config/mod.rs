@@ -5,13 +5,19 @@
 
 mod decode;
 mod diagnostic;
+mod env;
+mod file;
+mod flags;
 pub mod install;
+pub mod labels;
 pub mod routing;
 mod shape;
-mod tree;
+pub mod template;
+pub mod tree;
 pub mod units;
 
 pub use self::diagnostic::{Diagnostic, Place, Places, Severity};
+pub use self::file::{parse_routing_file, render_routing_file};
 pub use self::install::Install;
-pub use self::routing::Routing;
+pub use self::routing::{DecodedRouting, Kind, Routing, decode_routing};
 pub use self::shape::{Opaque, Placed};

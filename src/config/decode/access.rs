@@ -30,12 +30,21 @@ impl<'a> Reader<'a> {
     }
 
     fn single(self, expected: &str) -> Result<&'a Scalar, Fail> {
-        self.node.scalar().ok_or_else(|| {
-            Fail::new(format!(
-                "expected {expected}, found {}",
-                self.node.value.describe()
-            ))
-        })
+        match self.node.scalar() {
+            Some(scalar) if scalar.style == Style::Bare => {
+                Err(Fail::new(format!("needs a value: {expected}")))
+            }
+            Some(scalar) => Ok(scalar),
+            None => {
+                let found = self.node.value.describe();
+                Err(Fail::new(format!("expected {expected}, found {found}")))
+            }
+        }
+    }
+
+    fn is_bare(self) -> bool {
+        let scalar = self.node.scalar();
+        scalar.is_some_and(|scalar| scalar.style == Style::Bare)
     }
 
     fn number<T: FromStr>(self, expected: &str) -> Result<T, Fail> {
@@ -124,15 +133,16 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Null => visitor.visit_unit(),
             Value::Map { .. } => self.deserialize_map(visitor),
             Value::List(_) => self.deserialize_seq(visitor),
+            Value::Scalar(_) | Value::Repeated(_) if self.is_bare() => visitor.visit_bool(true),
             Value::Scalar(_) | Value::Repeated(_) => untyped(self.single("a value")?, visitor),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        let scalar = self.single("`true` or `false`")?;
-        if scalar.style == Style::Bare {
+        if self.is_bare() {
             return visitor.visit_bool(true);
         }
+        let scalar = self.single("`true` or `false`")?;
         match parse_bool(&scalar.text) {
             Some(value) => visitor.visit_bool(value),
             None => Err(unfit("`true` or `false`", scalar)),
@@ -170,9 +180,6 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
         let scalar = self.single("a single value")?;
-        if scalar.style == Style::Bare {
-            return Err(Fail::new("needs a value"));
-        }
         self.located(visitor.visit_str(&scalar.text))
     }
 
@@ -208,6 +215,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 None => Err(Fail::new("expected a list, found options")),
             },
             Value::Null => visitor.visit_seq(Items::new(self, &[])),
+            Value::Scalar(_) | Value::Repeated(_) if self.is_bare() => {
+                Err(Fail::new("needs a value: a list"))
+            }
             Value::Scalar(_) | Value::Repeated(_) => {
                 visitor.visit_seq(Items::new(self, &comma_items(self.node)))
             }
@@ -400,8 +410,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 /// A value without a type to guide it: bare numbers and booleans are such.
 fn untyped<'de, V: Visitor<'de>>(scalar: &Scalar, visitor: V) -> Result<V::Value, Fail> {
     match scalar.style {
-        Style::Bare => return visitor.visit_bool(true),
-        Style::Quoted | Style::NextWord => return visitor.visit_str(&scalar.text),
+        Style::Quoted | Style::NextWord | Style::Bare => return visitor.visit_str(&scalar.text),
         Style::Plain => {}
     }
     if let Ok(truth) = scalar.text.parse() {
@@ -424,9 +433,6 @@ fn unknown(reader: Reader<'_>, child: &Node, fields: &[&str]) -> Diagnostic {
 }
 
 fn unfit(expected: impl Display, scalar: &Scalar) -> Fail {
-    if scalar.style == Style::Bare {
-        return Fail::new(format!("needs a value: {expected}"));
-    }
     let found = Value::Scalar(scalar.clone()).describe();
     Fail::new(format!("expected {expected}, found {found}"))
 }

@@ -1,6 +1,8 @@
 //! Routing configuration: what providers produce and what may change at any time. Traefik calls it dynamic configuration.
 
+mod decode;
 mod middleware;
+mod remarks;
 mod service;
 mod tls;
 
@@ -8,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::decode::INSTALL_SECTIONS;
+pub use self::decode::{DecodedRouting, EVERY, Kind, decode_routing};
 pub use self::middleware::{
     AddPrefix, BasicAuth, Chain, Compress, Encoding, Headers, InFlightReq, IpAllowList, IpStrategy,
     Middleware, RateLimit, RedirectRegex, RedirectScheme, ReplacePath, ReplacePathRegex,

@@ -267,9 +267,9 @@ impl<'a> Builder<'a> {
         for pair in order.windows(2) {
             if pair[0].name == pair[1].name {
                 let mut path = self.path();
-                for step in [&open.node.name, &pair[1].name] {
-                    push_step(&mut path, step);
-                }
+                let in_list = self.open.last().is_some_and(|outer| !outer.is_map);
+                push_step(&mut path, &open.node.name, in_list);
+                push_step(&mut path, &pair[1].name, false);
                 let message = format!("`{}` is given twice", pair[1].name);
                 let hint = format!("the first is at {}", pair[0].key);
                 let place = pair[1].key.clone();
@@ -282,8 +282,10 @@ impl<'a> Builder<'a> {
     /// Path of what is open, as written.
     fn path(&self) -> String {
         let mut path = String::new();
+        let mut in_list = false;
         for open in &self.open {
-            push_step(&mut path, &open.node.name);
+            push_step(&mut path, &open.node.name, in_list);
+            in_list = !open.is_map;
         }
         path
     }
@@ -376,7 +378,11 @@ fn measure(node: &Node) -> (usize, usize) {
     (size, depth + 1)
 }
 
-fn push_step(path: &mut String, step: &str) {
+fn push_step(path: &mut String, step: &str, is_index: bool) {
+    if is_index {
+        path.extend(["[", step, "]"]);
+        return;
+    }
     if !path.is_empty() && !step.is_empty() {
         path.push('.');
     }
