@@ -3,6 +3,7 @@
 //! Two kinds: [`Install`] is fixed at start, [`Routing`] is what providers produce and may change at any time. Every value keeps the
 //! [`Place`] where it was written, and everything found wrong is a [`Diagnostic`].
 
+mod check;
 mod decode;
 mod diagnostic;
 mod env;
@@ -10,6 +11,7 @@ mod file;
 mod flags;
 pub mod install;
 pub mod labels;
+mod load;
 pub mod routing;
 mod shape;
 pub mod template;
@@ -19,5 +21,6 @@ pub mod units;
 pub use self::diagnostic::{Diagnostic, Place, Places, Severity};
 pub use self::file::{parse_routing_file, render_routing_file};
 pub use self::install::Install;
+pub use self::load::{Loaded, Sources, load_install};
 pub use self::routing::{DecodedRouting, Kind, Routing, decode_routing};
 pub use self::shape::{Opaque, Placed};

@@ -132,7 +132,7 @@ impl<'a> Round<'a> {
 /// The way from the root of a tree, built on the stack.
 #[derive(Clone, Copy)]
 struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
+    parent: Option<&'a Self>,
     step: Step<'a>,
 }
 

@@ -187,7 +187,15 @@ fn billion_laughs_and_deep_nesting_fail_fast() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..20 {
         let items = vec![format!("*a{}", n - 1); 9].join(", ");
-        laughs += &format!("a{n}: &a{n} [{items}]\n");
+        laughs.extend([
+            "a",
+            &n.to_string(),
+            ": &a",
+            &n.to_string(),
+            " [",
+            &items,
+            "]\n",
+        ]);
     }
     let wrong = messages(&parse_routing_file("a.yml", &laughs, &env).unwrap_err());
     assert_eq!(wrong.len(), 1);

@@ -24,11 +24,14 @@ pub(super) struct Function {
 }
 
 type Outcome = Result<Value, String>;
+type Pure = fn(&[Value]) -> Outcome;
+type WithEnv = fn(&Context<'_>, &[Value]) -> Value;
+type Checked = fn(i64, i64) -> Option<i64>;
 
 #[derive(Debug, Clone, Copy)]
 enum Body {
-    Pure(fn(&[Value]) -> Outcome),
-    Env(fn(&Context<'_>, &[Value]) -> Value),
+    Pure(Pure),
+    Env(WithEnv),
 }
 
 impl Function {
@@ -67,12 +70,7 @@ pub(super) fn names() -> Vec<&'static str> {
     FUNCTIONS.iter().map(|function| function.name).collect()
 }
 
-const fn pure(
-    name: &'static str,
-    least: usize,
-    most: usize,
-    body: fn(&[Value]) -> Outcome,
-) -> Function {
+const fn pure(name: &'static str, least: usize, most: usize, body: Pure) -> Function {
     Function {
         name,
         least,
@@ -128,7 +126,7 @@ const FUNCTIONS: &[Function] = &[
         Ok(list(&a[0])?.first().unwrap_or(&Value::Nil).clone())
     }),
     pure("ge", 2, 2, |a| compare(a, Ordering::is_ge)),
-    pure("get", 2, 2, |a| index(a)),
+    pure("get", 2, 2, index),
     pure("gt", 2, 2, |a| compare(a, Ordering::is_gt)),
     pure("hasPrefix", 2, 2, |a| {
         Ok(Value::Bool(text(&a[1]).starts_with(&text(&a[0]))))
@@ -176,7 +174,7 @@ const FUNCTIONS: &[Function] = &[
     }),
     pure("printf", 1, ANY, |a| printf(&text(&a[0]), &a[1..])),
     pure("quote", 0, ANY, |a| {
-        let quoted: Vec<String> = a.iter().map(|v| format!("{:?}", text(v))).collect();
+        let quoted: Vec<String> = a.iter().map(quoted).collect();
         Ok(Value::Text(quoted.join(" ")))
     }),
     pure("regexMatch", 2, 2, |a| {
@@ -263,6 +261,10 @@ fn text(value: &Value) -> String {
     }
 }
 
+fn quoted(value: &Value) -> String {
+    format!("{:?}", text(value))
+}
+
 fn int(value: &Value) -> Result<i64, String> {
     match value {
         Value::Int(number) => Ok(*number),
@@ -289,7 +291,7 @@ fn regex(value: &Value) -> Result<regex::Regex, String> {
     regex::Regex::new(&pattern).map_err(|_| format!("has an invalid expression {pattern:?}"))
 }
 
-fn fold(arguments: &[Value], operation: fn(i64, i64) -> Option<i64>) -> Outcome {
+fn fold(arguments: &[Value], operation: Checked) -> Outcome {
     let mut total = int(&arguments[0])?;
     for argument in &arguments[1..] {
         total = operation(total, int(argument)?).ok_or("overflows")?;
@@ -392,8 +394,8 @@ fn printf(format: &str, arguments: &[Value]) -> Outcome {
         let argument = arguments.next().ok_or("has more verbs than arguments")?;
         match verb {
             's' | 'v' | 't' => output.push_str(&text(argument)),
-            'd' => output.push_str(&int(argument)?.to_string()),
-            'q' => output.push_str(&format!("{:?}", text(argument))),
+            'd' => output += &int(argument)?.to_string(),
+            'q' => output += &quoted(argument),
             other => return Err(format!("does not know the verb `%{other}`")),
         }
     }

@@ -49,9 +49,9 @@ pub enum Value {
     /// A truth value.
     Bool(bool),
     /// A list.
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// Named values.
-    Map(BTreeMap<String, Value>),
+    Map(BTreeMap<String, Self>),
 }
 
 impl Value {

@@ -19,20 +19,27 @@ pub(super) enum Part {
         value: Pipeline,
     },
     /// `if … else if … else … end`; a branch without a condition is the last.
-    If(Vec<(Option<Pipeline>, Vec<Part>)>),
+    If(Vec<Branch>),
     /// `with … else … end`.
     With {
         value: Pipeline,
-        body: Vec<Part>,
-        otherwise: Vec<Part>,
+        body: Vec<Self>,
+        otherwise: Vec<Self>,
     },
     /// `range $key, $value := … else … end`.
     Range {
         names: Vec<String>,
         over: Pipeline,
-        body: Vec<Part>,
-        otherwise: Vec<Part>,
+        body: Vec<Self>,
+        otherwise: Vec<Self>,
     },
+}
+
+/// One way of an `if`.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) condition: Option<Pipeline>,
+    pub(super) body: Vec<Part>,
 }
 
 /// Commands, each given the result of the one before as its last argument.
@@ -87,17 +94,23 @@ struct Parser<'a> {
     depth: usize,
 }
 
+/// Parts up to an end, and what ended them.
+type Body = (Vec<Part>, End);
+/// A body and its `else`.
+type Bodies = (Vec<Part>, Vec<Part>);
+type Outcome<T> = Result<T, Wrong>;
+
 /// What ended a body.
 enum End {
     Text,
-    End,
+    Closed,
     /// `else`, with what follows it on the same action.
     Else(Tokens),
 }
 
 impl Parser<'_> {
     /// Parts up to the end of the text, or of the block opened at an offset.
-    fn body(&mut self, opened: Option<usize>) -> Result<(Vec<Part>, End), Wrong> {
+    fn body(&mut self, opened: Option<usize>) -> Outcome<Body> {
         let mut parts = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let (start, end) = match piece {
@@ -110,7 +123,7 @@ impl Parser<'_> {
             let mut tokens = Tokens::new(start, tokens(self.text, start, end)?);
             let start = tokens.offset();
             match (tokens.word(), opened) {
-                (Some("end"), Some(_)) => return Ok((parts, End::End)),
+                (Some("end"), Some(_)) => return Ok((parts, End::Closed)),
                 (Some("else"), Some(_)) => {
                     tokens.skip();
                     return Ok((parts, End::Else(tokens)));
@@ -207,7 +220,10 @@ impl Parser<'_> {
         loop {
             let last = condition.is_none();
             let (body, end) = self.body(Some(start))?;
-            branches.push((condition.take(), body));
+            branches.push(Branch {
+                condition: condition.take(),
+                body,
+            });
             match end {
                 End::Else(mut rest) if !last => {
                     if rest.word() == Some("if") {
@@ -216,13 +232,13 @@ impl Parser<'_> {
                     }
                 }
                 End::Else(rest) => return Err(Wrong::new(rest.offset(), "a second `else`")),
-                End::End | End::Text => return Ok(Part::If(branches)),
+                End::Closed | End::Text => return Ok(Part::If(branches)),
             }
         }
     }
 
     /// A body and its `else`.
-    fn block(&mut self, start: usize) -> Result<(Vec<Part>, Vec<Part>), Wrong> {
+    fn block(&mut self, start: usize) -> Outcome<Bodies> {
         let (body, end) = self.body(Some(start))?;
         let End::Else(_) = end else {
             return Ok((body, Vec::new()));

@@ -1,7 +1,7 @@
 //! Runs a parsed template.
 
 use super::functions::Context;
-use super::parse::{Command, Operand, Part, Pipeline};
+use super::parse::{Branch, Command, Operand, Part, Pipeline};
 use super::{EnvLookup, Rendered, Segment, Value, Wrong};
 
 /// Makes the output.
@@ -35,6 +35,9 @@ struct Run<'a> {
     variables: Vec<(String, Value)>,
     steps: usize,
 }
+
+/// A key or index, and what is there.
+type Item = (Value, Value);
 
 impl Run<'_> {
     fn parts(&mut self, parts: &[Part], dot: &Value) -> Result<(), Wrong> {
@@ -85,12 +88,8 @@ impl Run<'_> {
         }
     }
 
-    fn branches(
-        &mut self,
-        branches: &[(Option<Pipeline>, Vec<Part>)],
-        dot: &Value,
-    ) -> Result<(), Wrong> {
-        for (condition, body) in branches {
+    fn branches(&mut self, branches: &[Branch], dot: &Value) -> Result<(), Wrong> {
+        for Branch { condition, body } in branches {
             let chosen = match condition {
                 None => true,
                 Some(condition) => self.pipeline(condition, dot)?.is_true(),
@@ -102,7 +101,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn items(&mut self, over: &Pipeline, dot: &Value) -> Result<Vec<(Value, Value)>, Wrong> {
+    fn items(&mut self, over: &Pipeline, dot: &Value) -> Result<Vec<Item>, Wrong> {
         match self.pipeline(over, dot)? {
             Value::List(items) => Ok((0..).map(Value::Int).zip(items).collect()),
             Value::Map(entries) => Ok(entries
@@ -124,7 +123,7 @@ impl Run<'_> {
     fn range(
         &mut self,
         names: &[String],
-        items: Vec<(Value, Value)>,
+        items: Vec<Item>,
         offset: usize,
         body: &[Part],
     ) -> Result<(), Wrong> {

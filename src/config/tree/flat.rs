@@ -18,8 +18,8 @@ pub(in crate::config) struct Branch {
     name: Box<str>,
     place: Place,
     values: Vec<(Scalar, Place)>,
-    fields: Vec<Branch>,
-    items: Vec<Branch>,
+    fields: Vec<Self>,
+    items: Vec<Self>,
 }
 
 impl Branch {

@@ -40,10 +40,13 @@ struct Open {
     node: Node,
     is_map: bool,
     children: Vec<Node>,
-    key: Option<(Box<str>, Place)>,
+    key: Option<Key>,
     merged: Vec<Node>,
     anchor: usize,
 }
+
+/// A key and where it was written.
+type Key = (Box<str>, Place);
 
 /// An anchored node, its nodes in all, and its depth.
 struct Anchor {
@@ -214,7 +217,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Name and key place of the value that comes now.
-    fn next_name(&mut self, place: &Place) -> (Box<str>, Place) {
+    fn next_name(&mut self, place: &Place) -> Key {
         match self.open.last_mut() {
             None => ("".into(), place.clone()),
             Some(open) if open.is_map => open
