@@ -29,5 +29,6 @@ mod proxy_protocol;
 mod reload;
 mod routing;
 mod services;
+mod side_by_side;
 mod storm;
 mod tls;
