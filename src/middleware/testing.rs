@@ -79,6 +79,7 @@ impl Fixture {
                 sni: None,
                 options: Arc::from("default"),
                 client_certificates: Vec::new(),
+                client_subject: None,
                 h2: false,
             }),
         };

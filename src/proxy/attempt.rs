@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderName, Method, header::SET_COOKIE};
+use http::{HeaderName, HeaderValue, Method, header::SET_COOKIE};
 
 use super::Journey;
 use crate::{
@@ -35,6 +35,9 @@ impl Tried {
     }
 }
 
+/// A server, and the cookie that keeps the client on it.
+type Picked = (Arc<Server>, Option<HeaderValue>);
+
 impl Journey {
     /// Sends the request to a server of `service`, and to another one where that is safe.
     pub(super) async fn forward(
@@ -54,10 +57,10 @@ impl Journey {
         let mut tried = Tried::default();
         let mut fault = Fault::ours(FaultKind::NoServer);
         let mut body = self.exchange.body.take();
-        let mut again: Option<Arc<Server>> = None;
+        let mut again: Option<Picked> = None;
         while tried.count < MAX_ATTEMPTS {
             let (server, cookie) = match again.take() {
-                Some(server) => (server, None),
+                Some(picked) => picked,
                 None => match self.pick(service, tried.ids()) {
                     Some(picked) => picked,
                     None => break,
@@ -81,10 +84,10 @@ impl Journey {
                         break;
                     };
                     body = whole;
-                    // A connection that went stale says nothing about its server.
+                    // A connection that went stale says nothing about its server, and no client loses its session over it.
                     again = (fault.kind == FaultKind::StaleConnection
-                        && self.pick(service, tried.ids()).is_none())
-                    .then_some(server);
+                        && (service.is_sticky() || self.pick(service, tried.ids()).is_none()))
+                    .then_some((server, cookie));
                     self.origin.retries += 1;
                     route.service_metrics.retried();
                 }
@@ -95,11 +98,7 @@ impl Journey {
         self.give_up(fault)
     }
 
-    fn pick(
-        &self,
-        service: &Service,
-        tried: &[ServerId],
-    ) -> Option<(Arc<Server>, Option<http::HeaderValue>)> {
+    fn pick(&self, service: &Service, tried: &[ServerId]) -> Option<Picked> {
         let key = PickKey {
             client_ip: self.exchange.connection.peer.ip(),
             headers: &self.exchange.request.headers,

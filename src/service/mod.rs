@@ -174,6 +174,11 @@ impl Service {
         })
     }
 
+    /// Whether clients are kept on their servers by a cookie.
+    pub fn is_sticky(&self) -> bool {
+        self.sticky.is_some()
+    }
+
     /// Whether any server takes traffic.
     pub fn up(&self) -> bool {
         (0..self.servers.len()).any(|index| {

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
@@ -17,7 +17,10 @@ use super::{
     Transport,
     health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness},
 };
-use crate::exchange::{Blame, Fault};
+use crate::{
+    exchange::{Blame, Fault, FaultKind},
+    observe::{ServerState, ServerView},
+};
 
 /// One address that answers requests. Shared by the snapshots it appears in, so its state survives a reload.
 #[derive(Debug)]
@@ -126,7 +129,13 @@ impl Server {
 
     /// Health with its reason.
     pub fn status(&self) -> HealthReport {
-        self.health.report(Instant::now())
+        let mut report = self.health.report(Instant::now());
+        if report.readiness == Readiness::Ready && self.address.is_none() {
+            report.readiness = Readiness::Waiting;
+            report.cause = "unresolved";
+            report.reason = "the host name does not resolve".to_owned();
+        }
+        report
     }
 
     /// Counts a request in flight until the guard is dropped.
@@ -154,10 +163,13 @@ impl Server {
                 let failure = Failure::Status(status.as_u16());
                 self.health.request_failed(failure, Instant::now)
             }
-            Outcome::Failed(fault) if fault.blame == Blame::Server => {
-                self.health.request_failed(Failure::NoAnswer, Instant::now)
+            // An idle connection that the server closed is no failure: the request goes out again.
+            Outcome::Failed(fault)
+                if fault.blame != Blame::Server || fault.kind == FaultKind::StaleConnection =>
+            {
+                None
             }
-            Outcome::Failed(_) => None,
+            Outcome::Failed(_) => self.health.request_failed(Failure::NoAnswer, Instant::now),
         }
     }
 
@@ -185,6 +197,21 @@ impl Server {
         self.name == parts.url.text
             && self.address == parts.address
             && self.preserve_path == parts.preserve_path
+    }
+}
+
+impl ServerView for Server {
+    fn state(&self) -> ServerState {
+        let report = self.status();
+        let age = report.since.elapsed();
+        ServerState {
+            up: report.up(),
+            reason: report.cause,
+            detail: Some(report.reason).filter(|reason| !reason.is_empty()),
+            since: SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH),
+            in_flight: u64::from(self.in_flight()),
+            checked: report.checked,
+        }
     }
 }
 

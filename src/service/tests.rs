@@ -12,7 +12,10 @@ use super::{
     ServerSettings, ServerUrl, ServerUrlError, Service, ServiceSettings, Slots, StickySettings,
     Strategy, Thresholds, Transport,
 };
-use crate::exchange::{Fault, FaultKind};
+use crate::{
+    exchange::{Fault, FaultKind},
+    observe::ServerView as _,
+};
 
 /// A service under construction, with everything that outlives it.
 struct Lab {
@@ -436,6 +439,33 @@ fn a_reload_keeps_servers_place_and_budget() {
 }
 
 #[test]
+fn the_outside_sees_state_and_cause() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1").checked();
+    lab.settings.servers.push(named("http://nowhere", &[]));
+    let service = lab.build(None);
+    let seen = |index: usize| {
+        let state = service.servers[index].state();
+        (state.up, state.reason, state.checked, state.in_flight)
+    };
+    assert_eq!(seen(0), (true, "not_probed", true, 0));
+    let _busy = service.servers[0].begin();
+    let health = &service.servers[0].health;
+    health.probe_failed("status 503", Thresholds::default(), lab.now);
+    assert_eq!(seen(0), (false, "probe_failed", true, 1));
+    assert_eq!(
+        service.servers[0].state().detail.as_deref(),
+        Some("status 503")
+    );
+    lab.settings.health_check = None;
+    let service = lab.build(None);
+    let state = service.servers[1].state();
+    assert_eq!(
+        (state.up, state.reason, state.checked),
+        (true, "unresolved", false)
+    );
+}
+
+#[test]
 fn numbers_are_used_again_but_serials_are_not() {
     let mut lab = Lab::new(Strategy::RoundRobin, THREE);
     let before = lab.build(None);
@@ -501,8 +531,12 @@ fn passive_failures_take_a_server_down() {
     });
     let service = lab.build(None);
     fail(&service, 0);
-    let gone = Fault::client(FaultKind::ClientGone);
-    service.servers[0].observe(Outcome::Failed(gone));
+    for fault in [
+        Fault::client(FaultKind::ClientGone),
+        Fault::server(FaultKind::StaleConnection),
+    ] {
+        service.servers[0].observe(Outcome::Failed(fault));
+    }
     assert!(service.servers[0].usable());
     fail(&service, 0);
     assert_eq!(shares(&service, 10)["http://10.0.0.2"], 10);

@@ -19,6 +19,7 @@ fn connection(trusted: bool, tls: bool) -> Connection {
             sni: None,
             options: Arc::from("default"),
             client_certificates: Vec::new(),
+            client_subject: None,
             h2: false,
         }),
     }

@@ -26,8 +26,12 @@ pub enum Readiness {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthReport {
     pub readiness: Readiness,
-    /// Why, in words; empty for a server nobody checks.
+    /// Why, in a word of ours: `unchecked`, `not_probed`, `unresolved`, `probe_succeeded`, `probe_failed`, `requests_failed`.
+    pub cause: &'static str,
+    /// Why, for people; empty for a server nobody checks.
     pub reason: String,
+    /// Whether an active check watches the server.
+    pub checked: bool,
     /// When the server entered this state.
     pub since: Instant,
 }
@@ -184,15 +188,20 @@ impl Health {
     /// State, reason and since when.
     pub fn report(&self, now: Instant) -> HealthReport {
         let probes = self.probes();
+        let checked = probes.state != Probed::Unchecked;
         if probes.state != Probed::Down && self.tripped(now) {
             return HealthReport {
                 readiness: Readiness::Down,
+                cause: "requests_failed",
+                checked,
                 reason: self.trip_reason(),
                 since: self.time(self.tripped_at.load(Relaxed)),
             };
         }
         HealthReport {
             readiness: probes.state.readiness(),
+            cause: probes.state.cause(),
+            checked,
             reason: probes.reason.clone(),
             since: probes.since,
         }
@@ -377,6 +386,15 @@ impl Probed {
             .into_iter()
             .find(|state| *state as u8 == number)
             .unwrap_or(Self::Down)
+    }
+
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Unchecked => "unchecked",
+            Self::Waiting => "not_probed",
+            Self::Up => "probe_succeeded",
+            Self::Down => "probe_failed",
+        }
     }
 
     fn readiness(self) -> Readiness {

@@ -133,7 +133,8 @@ fn a_report_tells_reason_and_time() {
     bench.feed("..5");
     let report = bench.health.report(bench.now);
     assert_eq!(report.readiness, Readiness::Down);
-    assert!(!report.up());
+    assert!(!report.up() && !report.checked);
+    assert_eq!(report.cause, "requests_failed");
     assert_eq!(
         report.reason,
         "1 failed request(s), the last with status 502"

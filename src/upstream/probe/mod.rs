@@ -164,18 +164,9 @@ impl Patient {
             Err(reason) => health.probe_failed(reason, thresholds, now),
         };
         if let Some(change) = change {
-            self.announce(&change);
+            (self.listener)(&self.service, &self.server, &change);
         }
         result.is_ok()
-    }
-
-    fn announce(&self, change: &HealthChange) {
-        let (service, server) = (&*self.service, &*self.server.name);
-        match change.up {
-            true => tracing::info!(service, server, reason = change.reason, "server is up"),
-            false => tracing::warn!(service, server, reason = change.reason, "server is down"),
-        }
-        (self.listener)(&self.service, &self.server, change);
     }
 
     /// Until the next probe is due. A server that is taken down meanwhile by failed requests is asked as one that is down.

@@ -115,6 +115,7 @@ async fn shake(
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn certificates_are_checked_as_the_settings_say() {
     let (authority, stranger) = (authority("ours"), authority("strange"));
     let app = signed("app", &authority);
