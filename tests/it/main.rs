@@ -21,6 +21,8 @@ mod support;
 
 mod attack;
 mod cli;
+mod clients;
+mod examples;
 mod lifecycle;
 mod middlewares;
 mod observe;

@@ -1,0 +1,57 @@
+//! Every configuration that we hand out is accepted as it stands.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{binary, subject_is_traefik};
+
+fn checked(dir: &Path, file: &str) {
+    let output = Command::new(binary())
+        .args(["check", &format!("--configFile={file}")])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{}/{file}: {text}", dir.display());
+}
+
+#[test]
+fn the_example_configuration_is_good() {
+    if !subject_is_traefik() {
+        checked(Path::new(env!("CARGO_MANIFEST_DIR")), "config/portway.yml");
+    }
+}
+
+#[test]
+fn every_compose_example_is_good() {
+    if subject_is_traefik() {
+        return;
+    }
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let dirs: Vec<PathBuf> = std::fs::read_dir(examples)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("portway.yml").exists())
+        .collect();
+    assert!(dirs.len() >= 2, "{dirs:?}");
+    for dir in dirs {
+        let make = dir.join("make-certificates");
+        if make.exists() {
+            assert!(
+                Command::new(make).output().unwrap().status.success(),
+                "{}: make-certificates",
+                dir.display()
+            );
+        }
+        checked(&dir, "portway.yml");
+        assert!(
+            dir.join("compose.yml").exists() && dir.join("README.md").exists(),
+            "{} lacks compose.yml or README.md",
+            dir.display()
+        );
+    }
+}
