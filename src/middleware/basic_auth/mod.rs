@@ -31,13 +31,15 @@ pub struct BasicAuth {
 
 #[derive(Debug)]
 struct Gate {
-    users: HashMap<String, Arc<Hash>>,
+    users: Users,
     /// Stands in for the hash of an unknown user, so that guessing names takes as long as guessing passwords.
     decoy: Arc<Hash>,
     challenge: HeaderValue,
     remove_header: bool,
     header_field: Option<HeaderName>,
 }
+
+type Users = HashMap<String, Arc<Hash>>;
 
 /// What a client says it is.
 struct Credentials {
@@ -169,12 +171,8 @@ fn header_field(name: &str, report: &mut Report<'_>) -> Option<Option<HeaderName
 }
 
 /// The users of the file and, over them, those written inline.
-fn users(
-    config: &Config,
-    read: ReadFile<'_>,
-    report: &mut Report<'_>,
-) -> Option<HashMap<String, Arc<Hash>>> {
-    let mut users = HashMap::new();
+fn users(config: &Config, read: ReadFile<'_>, report: &mut Report<'_>) -> Option<Users> {
+    let mut users = Users::new();
     let mut usable = true;
     if !config.users_file.is_empty() {
         match read(&config.users_file) {
@@ -201,7 +199,7 @@ fn users(
 }
 
 fn add_user(
-    users: &mut HashMap<String, Arc<Hash>>,
+    users: &mut Users,
     entry: &str,
     field: &str,
     place: &str,

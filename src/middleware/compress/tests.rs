@@ -18,7 +18,9 @@ use crate::{
 };
 
 /// Frames that come one by one; `None` is a pause.
-struct Frames(VecDeque<Option<Result<Frame<Bytes>, Fault>>>);
+struct Frames(VecDeque<Option<Piece>>);
+
+type Piece = Result<Frame<Bytes>, Fault>;
 
 impl http_body::Body for Frames {
     type Data = Bytes;
@@ -39,11 +41,11 @@ impl http_body::Body for Frames {
     }
 }
 
-fn data(text: &str) -> Option<Result<Frame<Bytes>, Fault>> {
+fn data(text: &str) -> Option<Piece> {
     Some(Ok(Frame::data(Bytes::copy_from_slice(text.as_bytes()))))
 }
 
-fn stream(frames: impl IntoIterator<Item = Option<Result<Frame<Bytes>, Fault>>>) -> Body {
+fn stream(frames: impl IntoIterator<Item = Option<Piece>>) -> Body {
     Body::stream(Frames(frames.into_iter().collect()))
 }
 

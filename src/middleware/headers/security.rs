@@ -16,13 +16,15 @@ pub(super) struct Security {
     fields: Vec<(HeaderName, HeaderValue)>,
     /// Fields of answers over HTTPS only.
     https_fields: Vec<(HeaderName, HeaderValue)>,
-    /// Fields whose value holds a nonce: the parts of the text around it.
-    nonce_fields: Vec<(HeaderName, Vec<String>)>,
+    nonce_fields: Vec<NonceField>,
     /// Request fields that mean HTTPS.
     https_signs: Vec<(HeaderName, HeaderValue)>,
     allowed_hosts: Vec<String>,
     host_fields: Vec<HeaderName>,
 }
+
+/// A field whose value holds a nonce: the parts of the text around it.
+type NonceField = (HeaderName, Vec<String>);
 
 impl Security {
     /// `Some(None)` if no security option is set, `None` if one is unusable.
@@ -66,7 +68,10 @@ impl Security {
             .iter()
             .filter_map(|name| head.headers.get(name))
             .find(|value| !value.is_empty());
-        let host = proxied.map_or(head.host.as_bytes().as_ref(), HeaderValue::as_bytes);
+        let host = match proxied {
+            Some(value) => value.as_bytes(),
+            None => head.host.as_bytes().as_ref(),
+        };
         let allowed = self
             .allowed_hosts
             .iter()
@@ -108,7 +113,7 @@ struct Fields<'r, 'a> {
     report: &'r mut Report<'a>,
     always: Vec<(HeaderName, HeaderValue)>,
     https: Vec<(HeaderName, HeaderValue)>,
-    nonce: Vec<(HeaderName, Vec<String>)>,
+    nonce: Vec<NonceField>,
     usable: bool,
 }
 
