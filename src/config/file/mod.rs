@@ -47,4 +47,6 @@ pub fn render_routing_file(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -262,3 +262,6 @@ const PREFIXES: &[&str] = &[
 ];
 
 const SECTIONS: &[&str] = &["http", "tcp", "udp", "tls", "enable", "docker"];
+
+#[cfg(test)]
+mod tests;
