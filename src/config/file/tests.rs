@@ -239,3 +239,28 @@ fn anchors_and_merge_keys_work() {
     assert_eq!(routers["b"].service, "s");
     assert!(!decoded.has_errors());
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_routers() {
+    let mut text = "http:\n  services:\n    s: {loadBalancer: {servers: [{url: 'http://127.0.0.1:1'}]}}\n  routers:\n".to_owned();
+    for n in 0..10_000 {
+        text.extend([
+            "    r",
+            &n.to_string(),
+            ":\n      rule: Host(`h",
+            &n.to_string(),
+            ".test`)\n      entryPoints: [web]\n      service: s\n",
+        ]);
+    }
+    let start = std::time::SystemTime::now();
+    let source = Source::new("r.yml", &text);
+    let parsed = parse(Format::Yaml, &source);
+    let parse_time = start.elapsed().unwrap();
+    let decoded = decode_routing(parsed);
+    panic!(
+        "{} routers, parse {parse_time:?}, all {:?}",
+        decoded.routing.http.routers.len(),
+        start.elapsed()
+    );
+}

@@ -192,6 +192,8 @@ impl DecodedLabels {
                     .insert(service, Placed::new(value, server.places));
             }
         }
+        let diagnostics = &mut self.decoded.diagnostics;
+        diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
     }
 }
 

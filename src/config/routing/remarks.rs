@@ -16,7 +16,6 @@ pub(super) trait Remarks: Sized {
 impl Remarks for Service {}
 impl Remarks for ServersTransport {}
 impl Remarks for Certificate {}
-impl Remarks for TlsStore {}
 impl Remarks for Opaque {}
 
 impl Remarks for Router {
@@ -57,6 +56,15 @@ impl Remarks for Middleware {
                 ));
             }
             _ => {}
+        }
+    }
+}
+
+impl Remarks for TlsStore {
+    fn remarks(store: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+        if store.default_generated_cert.is_some() {
+            let message = "certificate resolvers are not supported by this version";
+            diagnostics.push(remark(store, path, "defaultGeneratedCert", message));
         }
     }
 }
