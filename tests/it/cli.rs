@@ -399,3 +399,133 @@ async fn options_that_do_not_act_yet_are_said_once() {
         "{log}"
     );
 }
+
+#[test]
+fn check_names_broken_certificates() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let authority = crate::support::Authority::new("root");
+    let (certificate, _) = authority.issue(&["a.test"]).write(dir.path(), "a");
+    let (_, other_key) = authority.issue(&["b.test"]).write(dir.path(), "b");
+    let garbage = write(
+        dir.path(),
+        "garbage.pem",
+        "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n",
+    );
+    let encrypted = write(
+        dir.path(),
+        "encrypted.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nZ2FyYmFnZQ==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let (certificate, other_key) = (certificate.display(), other_key.display());
+    for (what, files, words) in [
+        (
+            "a key of another certificate",
+            format!("certFile: {certificate}, keyFile: {other_key}"),
+            vec!["key"],
+        ),
+        (
+            "no such file",
+            format!("certFile: {certificate}, keyFile: /nowhere.key"),
+            vec!["/nowhere.key"],
+        ),
+        (
+            "garbage",
+            format!("certFile: {garbage}, keyFile: {other_key}"),
+            vec!["certificate"],
+        ),
+        (
+            "an encrypted key",
+            format!("certFile: {certificate}, keyFile: {encrypted}"),
+            vec!["encrypted"],
+        ),
+    ] {
+        let routing = all_to(&["http://127.0.0.1:1".to_owned()])
+            + &format!("tls:\n  certificates:\n    - {{{files}}}\n");
+        let line = routing.lines().count();
+        let install = install(dir.path(), &routing);
+        let (output, text) = run(dir.path(), &["check", &format!("--configFile={install}")]);
+        assert_eq!(output.status.code(), Some(1), "{what}: {text}");
+        let said = text
+            .lines()
+            .find(|said| said.contains(&format!("routing.yml:{line}:")))
+            .unwrap_or_else(|| panic!("{what}: nothing is said about line {line}:\n{text}"));
+        for word in words {
+            assert!(said.contains(word), "{what}: {word:?} is not in {said}");
+        }
+    }
+}
+
+#[test]
+fn check_names_duplicates_across_files() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let routing = dir.path().join("routing");
+    std::fs::create_dir(&routing).unwrap();
+    write(
+        &routing,
+        "a.yml",
+        &all_to(&["http://127.0.0.1:1".to_owned()]),
+    );
+    write(
+        &routing,
+        "b.yml",
+        &all_to(&["http://127.0.0.1:2".to_owned()]),
+    );
+    let install = write(
+        dir.path(),
+        "install.yml",
+        &format!(
+            "entryPoints:\n  web: {{address: '127.0.0.1:{}'}}\nproviders: {{file: {{directory: routing}}}}\n",
+            free_port()
+        ),
+    );
+    let (output, text) = run(dir.path(), &["check", &format!("--configFile={install}")]);
+    assert!(!output.status.success(), "{text}");
+    assert!(
+        text.contains("b.yml") && text.contains("a.yml") && text.contains("all"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn explain_asks_a_running_instance_for_the_state_of_servers() {
+    if subject_is_traefik() {
+        return;
+    }
+    let (down, up) = (
+        backend("down")
+            .reply(|_| crate::support::Reply::status(500, "no"))
+            .run()
+            .await,
+        backend("up").run().await,
+    );
+    let routing = crate::support::routed(
+        "Host(`app.localhost`)",
+        &[down.url(), up.url()],
+        "        healthCheck: {path: /, interval: 100ms}\n",
+    );
+    let proxy = proxy(&routing).run().await;
+    let flag = format!("--configFile={}", proxy.dir().join("install.yml").display());
+    eventually("explain shows that a server is down", async || {
+        let dir = proxy.dir().to_owned();
+        let flag = flag.clone();
+        let (_, text) = tokio::task::spawn_blocking(move || {
+            run(&dir, &["explain", &flag, "http://app.localhost/api/x"])
+        })
+        .await
+        .unwrap();
+        let line = |url: &str| {
+            text.lines()
+                .find(|line| line.contains(url))
+                .unwrap_or_default()
+                .to_lowercase()
+        };
+        (line(&down.url()).contains("down") && line(&up.url()).contains("up")).then_some(())
+    })
+    .await;
+}

@@ -464,3 +464,22 @@ async fn grpc_health_checks() {
     .await;
     assert_eq!(status_of(&proxy, &plain.url()).await, "DOWN");
 }
+
+#[tokio::test]
+async fn servers_are_found_by_name() {
+    let server = backend("named").run().await;
+    let proxy = proxy(&all_to(&[format!(
+        "http://localhost:{}",
+        server.addr.port()
+    )]))
+    .run()
+    .await;
+    for _ in 0..5 {
+        assert_eq!(proxy.client().get("/").await.backend(), "named");
+    }
+    let nobody = crate::support::proxy(&all_to(&["http://nobody.invalid:80".to_owned()]))
+        .run()
+        .await;
+    let answer = nobody.client().get("/").await;
+    assert!([502, 503].contains(&answer.status), "{}", answer.status);
+}
