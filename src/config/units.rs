@@ -488,9 +488,7 @@ fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let mapped: Option<std::net::Ipv4Addr> = Ipv6Addr::to_ipv4_mapped(&v6.addr());
     match (mapped, v6.prefix_len().checked_sub(96)) {
-        (Some(v4), Some(prefix)) => {
-            ipnet::Ipv4Net::new(v4, prefix).map_or(net, IpNet::V4)
-        }
+        (Some(v4), Some(prefix)) => ipnet::Ipv4Net::new(v4, prefix).map_or(net, IpNet::V4),
         _ => net,
     }
 }

@@ -247,7 +247,11 @@ fn objects_print_as_in_traefiks_api() {
     let shown: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/golden/api/shown.json")).unwrap();
     let decoded = read("routing.yml", text);
-    assert!(decoded.diagnostics.is_empty(), "{:?}", messages(&decoded.diagnostics));
+    assert!(
+        decoded.diagnostics.is_empty(),
+        "{:?}",
+        messages(&decoded.diagnostics)
+    );
     let ours = serde_json::to_value(&decoded.routing.http).unwrap();
     for section in ["services", "middlewares"] {
         for (name, expected) in shown[section].as_object().unwrap() {
