@@ -41,7 +41,7 @@ use transports::Transports;
 
 /// Compiles a configuration.
 pub fn compile(input: &Input<'_>) -> Compiled {
-    let mut findings = Vec::new();
+    let mut findings = input.found.to_vec();
     let doors = doors::doors(input.install);
     let wanted = internal::with_internal(input, &doors, &mut findings);
     let stage = Stage {
@@ -100,6 +100,8 @@ pub struct Input<'a> {
     pub files: &'a Files,
     /// What the host names of servers resolve to.
     pub addresses: &'a Addresses,
+    /// What was found wrong before.
+    pub found: &'a [Diagnostic],
     /// What is live now, to go on with what did not change.
     pub previous: Option<&'a Compiled>,
     pub workshop: &'a Workshop,

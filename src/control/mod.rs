@@ -1,3 +1,194 @@
-//! The configuration river: collect updates, merge, compile, swap, report.
+//! The configuration river: collect updates, merge, fetch files and addresses, compile, swap, report.
 
+mod inbox;
 pub mod merge;
+mod reconcile;
+mod report;
+pub mod resolve;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::info;
+
+use crate::{
+    compile::{Compiled, Input, Workshop, compile, definitions::Definitions},
+    config::{Diagnostic, Install},
+    observe::Reload as ReloadMetrics,
+    provider::{ReloadSignal, Update},
+    snapshot::SnapshotCell,
+    upstream::resolve::Resolver,
+};
+
+use inbox::Inbox;
+use reconcile::Live;
+use report::Report;
+use resolve::Sources;
+
+/// Turns the providers' updates into snapshots.
+#[derive(Debug)]
+pub struct Control {
+    install: Arc<Install>,
+    workshop: Arc<Workshop>,
+    cell: Arc<SnapshotCell>,
+    updates: mpsc::Receiver<Update>,
+    reload: ReloadSignal,
+    inbox: Inbox,
+    sources: Sources,
+    live: Live,
+    report: Report,
+    current: Option<Arc<Compiled>>,
+}
+
+/// What control works with.
+#[derive(Debug)]
+pub struct Parts {
+    pub install: Arc<Install>,
+    pub workshop: Arc<Workshop>,
+    pub cell: Arc<SnapshotCell>,
+    pub resolver: Resolver,
+    /// Names of the providers that will send updates; the first configuration waits a moment for each of them.
+    pub providers: Vec<Arc<str>>,
+    pub updates: mpsc::Receiver<Update>,
+    pub reload: ReloadSignal,
+}
+
+impl Control {
+    /// Control over the cell. The first configuration is live when the cell's generation is 1.
+    pub async fn new(parts: Parts) -> Self {
+        let throttle = parts.install.providers.providers_throttle_duration.at_least_zero();
+        Self {
+            inbox: Inbox::new(parts.providers, throttle),
+            sources: Sources::new(parts.resolver).await,
+            live: Live::new(),
+            report: Report::default(),
+            install: parts.install,
+            workshop: parts.workshop,
+            cell: parts.cell,
+            updates: parts.updates,
+            reload: parts.reload,
+            current: None,
+        }
+    }
+
+    /// Works for ever.
+    pub async fn run(mut self) {
+        let arrived = self.first().await;
+        self.apply(arrived).await;
+        loop {
+            let arrived = self.next().await;
+            self.apply(arrived).await;
+        }
+    }
+
+    /// Waits for the first update of every provider, or until patience has ended: a provider whose source is absent must not keep the
+    /// others from serving.
+    async fn first(&mut self) -> Instant {
+        let patience = sleep(FIRST_PATIENCE);
+        tokio::pin!(patience);
+        let start = Instant::now();
+        while !self.inbox.is_complete() {
+            tokio::select! {
+                Some(update) = self.updates.recv() => self.inbox.put(update, Instant::now()),
+                () = &mut patience => break,
+            }
+        }
+        self.inbox.take(Instant::now()).unwrap_or(start)
+    }
+
+    /// Waits for a reason to compile, and tells when it arose.
+    async fn next(&mut self) -> Instant {
+        loop {
+            let due = self.inbox.next();
+            let retired = self.live.has_retired();
+            tokio::select! {
+                Some(update) = self.updates.recv() => self.inbox.put(update, Instant::now()),
+                () = at(due) => {}
+                () = self.sources.changed() => return Instant::now(),
+                () = self.reload.requested() => return Instant::now(),
+                () = sleep(FUNERALS), if retired => self.live.bury(),
+            }
+            if let Some(arrived) = self.inbox.take(Instant::now()) {
+                return arrived;
+            }
+        }
+    }
+
+    async fn apply(&mut self, arrived: Instant) {
+        let (definitions, clashes) = merge::merge(self.inbox.definitions());
+        self.sources.fetch(&definitions, &self.install).await;
+        let found = self.inbox.diagnostics().cloned().chain(clashes).collect();
+        let Some(compiled) = self.compile(definitions, found).await else {
+            return;
+        };
+        let compiled = Arc::new(compiled);
+        let replaced = self.cell.swap(Arc::clone(&compiled.snapshot));
+        self.tell(&compiled, arrived);
+        self.live.follow(&compiled, replaced);
+        self.current = Some(compiled);
+    }
+
+    /// Compiles on another thread, so that health checks and providers go on meanwhile.
+    async fn compile(&self, definitions: Definitions, found: Vec<Diagnostic>) -> Option<Compiled> {
+        let (install, workshop) = (Arc::clone(&self.install), Arc::clone(&self.workshop));
+        let (files, addresses) = (self.sources.files().clone(), Arc::clone(self.sources.addresses()));
+        let previous = self.current.clone();
+        let compiling = tokio::task::spawn_blocking(move || {
+            compile(&Input {
+                install: &install,
+                definitions: &definitions,
+                files: &files,
+                addresses: &addresses,
+                found: &found,
+                previous: previous.as_deref(),
+                workshop: &workshop,
+                now: std::time::Instant::now(),
+                wall_clock: seconds_since_1970(),
+            })
+        });
+        // An error here is a panic, which the panic hook has logged: what is live stays so.
+        compiling.await.ok()
+    }
+
+    fn tell(&mut self, compiled: &Compiled, arrived: Instant) {
+        self.report.tell(&compiled.diagnostics);
+        let errors = compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let warnings = compiled.diagnostics.len() - errors;
+        let reload = ReloadMetrics {
+            generation: compiled.snapshot.generation,
+            took: arrived.elapsed(),
+            errors,
+            warnings,
+        };
+        self.workshop.metrics.reloaded(&reload);
+        info!(
+            generation = reload.generation,
+            routers = compiled.snapshot.routes.len(),
+            services = compiled.snapshot.services.len(),
+            errors,
+            warnings,
+            took = ?reload.took,
+            "the configuration is live"
+        );
+    }
+}
+
+/// Seconds since 1970.
+pub fn seconds_since_1970() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look whether old snapshots are out of use.
+const FUNERALS: Duration = Duration::from_millis(250);

@@ -5,9 +5,13 @@
 
 pub mod watch;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{Diagnostic, Routing};
 
@@ -33,6 +37,46 @@ pub struct Update {
     pub routing: Routing,
     /// What the provider found wrong, besides what is broken inside `routing`.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Update {
+    /// An update without findings.
+    pub fn new(provider: &str, routing: Routing) -> Self {
+        Self {
+            provider: provider.into(),
+            routing,
+            diagnostics: Vec::new(),
+        }
+    }
+}
+
+/// Asks everybody to read their sources again (`SIGHUP`).
+#[derive(Debug, Clone, Default)]
+pub struct Reload(watch::Sender<()>);
+
+impl Reload {
+    /// Asks now.
+    pub fn request(&self) {
+        self.0.send_replace(());
+    }
+
+    /// Somebody who will be asked.
+    pub fn signal(&self) -> ReloadSignal {
+        ReloadSignal(self.0.subscribe())
+    }
+}
+
+/// Hears of requests to reload.
+#[derive(Debug, Clone)]
+pub struct ReloadSignal(watch::Receiver<()>);
+
+impl ReloadSignal {
+    /// Returns when a reload is requested, for ever not if nobody can any more.
+    pub async fn requested(&mut self) {
+        if self.0.changed().await.is_err() {
+            pending::<()>().await;
+        }
+    }
 }
 
 /// Where a provider sends its updates.
