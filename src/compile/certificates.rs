@@ -7,12 +7,12 @@ use std::{
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Kind},
+    definitions::{Defined, Definitions},
     fallback,
 };
 use crate::{
     config::{
-        Diagnostic, Place,
+        Diagnostic, Kind, Place,
         routing::{Certificate as Config, TlsOptions},
         units::FileOrContent,
     },
@@ -43,7 +43,7 @@ impl TlsStage {
             findings,
             good: Certificates::new(),
         };
-        let certificates = reader.certificates();
+        let certificates = reader.certificates(good);
         let default_certificate = reader.default_certificate(good);
         let good_certificates = reader.good;
         let previous = stage
@@ -70,10 +70,11 @@ struct Reader<'a> {
     good: Certificates,
 }
 
-impl Reader<'_> {
-    fn certificates(&mut self) -> Vec<Arc<Certificate>> {
+impl<'a> Reader<'a> {
+    fn certificates(&mut self, good: &mut Definitions) -> Vec<Arc<Certificate>> {
         let mut certificates = Vec::new();
-        for definition in &self.stage.wanted.certificates {
+        let wanted = self.stage.wanted.certificates.iter();
+        for definition in wanted.chain(self.lost()) {
             let stores = &definition.object.stores;
             if !stores.is_empty() && !stores.iter().any(|store| store == DEFAULT_STORE) {
                 let message = "the certificate is in no store that is served: only `default` is";
@@ -83,9 +84,37 @@ impl Reader<'_> {
             }
             let error =
                 |field: &str, message: String| definition.error(Kind::Certificate, field, message);
-            certificates.extend(self.certificate(&definition.object, &error));
+            if let Some(certificate) = self.certificate(&definition.object, &error) {
+                certificates.push(certificate);
+                good.certificates.push(definition.clone());
+            }
         }
         certificates
+    }
+
+    /// The last good certificates of the providers that have one which cannot be read: it may be any of them.
+    fn lost(&self) -> Vec<&'a Defined<Config>> {
+        let wanted = self.stage.wanted;
+        let broken = wanted
+            .broken
+            .iter()
+            .filter(|(kind, _)| *kind == Kind::Certificate);
+        let providers: BTreeSet<&str> = broken
+            .filter_map(|(_, name)| Some(name.rsplit_once('@')?.1))
+            .collect();
+        let last = self
+            .stage
+            .last
+            .into_iter()
+            .flat_map(|last| &last.certificates);
+        let lost = last.filter(|last| providers.contains(&*last.provider));
+        lost.filter(|last| {
+            !wanted
+                .certificates
+                .iter()
+                .any(|wanted| wanted.object == last.object)
+        })
+        .collect()
     }
 
     fn default_certificate(&mut self, good: &mut Definitions) -> Option<Arc<Certificate>> {
@@ -212,7 +241,12 @@ impl Options<'_> {
         findings: &mut Vec<Diagnostic>,
     ) -> Tls {
         let wanted = &self.stage.wanted.tls_options;
-        let names = fallback::names(Kind::TlsOptions, wanted, self.stage.wanted);
+        let names = fallback::names(
+            Kind::TlsOptions,
+            wanted,
+            self.stage.wanted,
+            self.stage.last.map(|last| &last.tls_options),
+        );
         let broken = |name: &Arc<str>| {
             self.stage
                 .wanted

@@ -3,15 +3,14 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
     sync::Arc,
 };
 
 use crate::{
     config::{
-        Diagnostic, Opaque, Placed, Routing,
+        DecodedRouting, Diagnostic, Kind, Opaque, Placed,
         routing::{
-            Broken, Certificate, Layer4, Middleware, Router, ServersTransport, Service, TlsOptions,
+            Certificate, EVERY, Layer4, Middleware, Router, ServersTransport, Service, TlsOptions,
             TlsStore,
         },
     },
@@ -43,7 +42,8 @@ pub struct Definitions {
 
 impl Definitions {
     /// What one provider wants.
-    pub fn of(provider: &Arc<str>, routing: Routing) -> Self {
+    pub fn of(provider: &Name, decoded: DecodedRouting) -> Self {
+        let routing = decoded.routing;
         let tls = routing.tls;
         Self {
             routers: named(provider, routing.http.routers),
@@ -55,12 +55,25 @@ impl Definitions {
             certificates: certificates(provider, tls.certificates),
             layer4: layer4(provider, routing.tcp, routing.udp),
             clashing: BTreeSet::new(),
-            broken: routing
+            broken: decoded
                 .broken
                 .into_iter()
-                .filter_map(|broken| broken_name(provider, &broken))
+                .map(|broken| broken_name(provider, broken))
                 .collect(),
         }
+    }
+
+    /// Whether an object stands in the configuration but could not be read.
+    pub fn is_broken(&self, kind: Kind, name: &Name, provider: &str) -> bool {
+        self.broken.contains(&(kind, Arc::clone(name))) || self.is_all_broken(kind, provider)
+    }
+
+    /// Whether a provider's objects of a kind could not be read at all.
+    pub fn is_all_broken(&self, kind: Kind, provider: &str) -> bool {
+        !self.broken.is_empty()
+            && self
+                .broken
+                .contains(&(kind, format!("{EVERY}@{provider}").into()))
     }
 }
 
@@ -126,15 +139,14 @@ fn layer4(provider: &Arc<str>, tcp: Layer4, udp: Layer4) -> BTreeMap<SectionName
         .collect()
 }
 
-fn broken_name(provider: &Arc<str>, broken: &Broken) -> Option<KindName> {
-    let kind = Kind::ALL
-        .into_iter()
-        .find(|kind| kind.section() == broken.section)?;
-    let name = match kind {
-        Kind::TlsOptions | Kind::TlsStore => tls_name(&broken.name, provider),
-        _ => format!("{}@{provider}", broken.name).into(),
+/// A broken name qualified; [`EVERY`] of a provider stays so.
+fn broken_name(provider: &Name, broken: (Kind, String)) -> KindName {
+    let (kind, name) = broken;
+    let qualified = match kind {
+        Kind::TlsOptions | Kind::TlsStore => tls_name(&name, provider),
+        _ => format!("{name}@{provider}").into(),
     };
-    Some((kind, name))
+    (kind, qualified)
 }
 
 /// A section such as `tcp.routers`, and a qualified name in it.
@@ -177,8 +189,8 @@ impl<T> Defined<T> {
     /// `http.routers.app@file.rule`.
     pub fn path(&self, kind: Kind, field: &str) -> String {
         match field {
-            "" => format!("{kind}.{}", self.name),
-            field => format!("{kind}.{}.{field}", self.name),
+            "" => format!("{}.{}", kind.section(), self.name),
+            field => format!("{}.{}.{field}", kind.section(), self.name),
         }
     }
 }
@@ -196,63 +208,6 @@ impl<T> Clone for Defined<T> {
             provider: Arc::clone(&self.provider),
             object: Arc::clone(&self.object),
         }
-    }
-}
-
-/// The kinds of object that are built one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Router,
-    Service,
-    Middleware,
-    ServersTransport,
-    TlsOptions,
-    TlsStore,
-    Certificate,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Router,
-        Self::Service,
-        Self::Middleware,
-        Self::ServersTransport,
-        Self::TlsOptions,
-        Self::TlsStore,
-        Self::Certificate,
-    ];
-
-    /// What people call it.
-    pub const fn noun(self) -> &'static str {
-        match self {
-            Self::Router => "router",
-            Self::Service => "service",
-            Self::Middleware => "middleware",
-            Self::ServersTransport => "serversTransport",
-            Self::TlsOptions => "TLS options",
-            Self::TlsStore => "TLS store",
-            Self::Certificate => "certificate",
-        }
-    }
-
-    const fn section(self) -> &'static str {
-        match self {
-            Self::Router => "http.routers",
-            Self::Service => "http.services",
-            Self::Middleware => "http.middlewares",
-            Self::ServersTransport => "http.serversTransports",
-            Self::TlsOptions => "tls.options",
-            Self::TlsStore => "tls.stores",
-            Self::Certificate => "tls.certificates",
-        }
-    }
-}
-
-/// The section of the configuration it is found in.
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.section())
     }
 }
 

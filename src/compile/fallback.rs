@@ -2,18 +2,29 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::definitions::{Defined, Definitions, Kind, Named};
-use crate::config::Diagnostic;
+use super::definitions::{Defined, Definitions, Name, Named};
+use crate::config::{Diagnostic, Kind, routing::EVERY};
 
 /// The names of one kind that stand in the configuration, readable or not.
 pub(super) fn names<T>(
     kind: Kind,
     wanted: &Named<T>,
     definitions: &Definitions,
-) -> BTreeSet<Arc<str>> {
-    let broken = definitions.broken.iter().filter(|(of, _)| *of == kind);
+    last: Option<&Named<T>>,
+) -> BTreeSet<Name> {
+    let broken = definitions
+        .broken
+        .iter()
+        .filter(|(of, name)| *of == kind && !name.starts_with(EVERY));
     let broken = broken.map(|(_, name)| name);
-    wanted.keys().chain(broken).map(Arc::clone).collect()
+    let lost = last.into_iter().flatten();
+    let lost = lost.filter(|(_, last)| definitions.is_all_broken(kind, &last.provider));
+    wanted
+        .keys()
+        .chain(broken)
+        .chain(lost.map(|(name, _)| name))
+        .map(Arc::clone)
+        .collect()
 }
 
 /// Something built, and the form it was built from.
@@ -73,7 +84,7 @@ impl<'a, T: PartialEq> Forms<'a, T> {
 
 /// Tells that the last good form of an object goes on serving.
 pub(super) fn went_on<T>(kind: Kind, definition: &Defined<T>) -> Diagnostic {
-    let message = format!("the last good form of this {} goes on serving", kind.noun());
+    let message = format!("the last good form of this {kind} goes on serving");
     Diagnostic::info(
         definition.object.place().clone(),
         definition.path(kind, ""),

@@ -9,11 +9,11 @@ use std::{
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Kind, Name, Suggestions, qualify},
+    definitions::{Defined, Definitions, Name, Suggestions, qualify},
     fallback::{self, Forms},
 };
 use crate::{
-    config::{Diagnostic, routing::Middleware as Config},
+    config::{Diagnostic, Kind, routing::Middleware as Config},
     middleware::Middleware,
 };
 
@@ -52,7 +52,12 @@ impl<'a> Middlewares<'a> {
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
             used: RefCell::default(),
         };
-        let names = fallback::names(Kind::Middleware, wanted, stage.wanted);
+        let names = fallback::names(
+            Kind::Middleware,
+            wanted,
+            stage.wanted,
+            stage.last.map(|last| &last.middlewares),
+        );
         for name in &names {
             let forms = middlewares.forms(name);
             // A chain can only be expanded when its members are known.

@@ -14,6 +14,8 @@ pub mod needs;
 mod plan;
 mod routers;
 mod services;
+#[cfg(test)]
+mod tests;
 mod transports;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};

@@ -4,14 +4,14 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Kind, Name, Suggestions},
+    definitions::{Defined, Definitions, Name, Suggestions},
     fallback::{self, Forms},
     middlewares::{Middlewares, Missing, Uses},
     transports::Transports,
 };
 use crate::{
     config::{
-        Diagnostic,
+        Diagnostic, Kind,
         routing::{self, LoadBalancer, SameSite, ServiceKind},
         units::Span,
     },
@@ -53,7 +53,12 @@ impl<'a> Services<'a> {
     ) -> Self {
         let wanted = &stage.wanted.services;
         let mut ready = BTreeMap::new();
-        for name in fallback::names(Kind::Service, wanted, stage.wanted) {
+        for name in fallback::names(
+            Kind::Service,
+            wanted,
+            stage.wanted,
+            stage.last.map(|last| &last.services),
+        ) {
             let last = stage.last.map(|last| &last.services);
             let forms = Forms::of(Kind::Service, &name, (wanted, stage.wanted), last);
             let built = forms.build(findings, |definition, findings| {

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Kind, Suggestions, qualify},
+    definitions::{Defined, Definitions, Suggestions, qualify},
     fallback::{self, Built, Forms},
     internal::PROVIDER,
     middlewares::Missing,
 };
 use crate::{
     config::{
-        Diagnostic,
+        Diagnostic, Kind,
         routing::{ServersTransport, TlsVersion},
         units::{FileOrContent, Span},
     },
@@ -42,7 +42,12 @@ impl<'a> Transports<'a> {
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
         };
         transports.build_default(findings);
-        for name in fallback::names(Kind::ServersTransport, wanted, stage.wanted) {
+        for name in fallback::names(
+            Kind::ServersTransport,
+            wanted,
+            stage.wanted,
+            stage.last.map(|last| &last.servers_transports),
+        ) {
             let last = stage.last.map(|last| &last.servers_transports);
             let forms = Forms::of(Kind::ServersTransport, &name, (wanted, stage.wanted), last);
             let built = forms.build(findings, |definition, findings| {

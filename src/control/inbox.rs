@@ -36,16 +36,20 @@ impl Inbox {
     pub(super) fn new(providers: impl IntoIterator<Item = Arc<str>>, throttle: Duration) -> Self {
         Self {
             throttle,
-            slots: providers.into_iter().map(|name| (name, Slot::default())).collect(),
+            slots: providers
+                .into_iter()
+                .map(|name| (name, Slot::default()))
+                .collect(),
         }
     }
 
     /// Takes an update in. It replaces what the provider said before; if it says the same, nothing happens.
     pub(super) fn put(&mut self, update: Update, now: Instant) {
         let slot = self.slots.entry(Arc::clone(&update.provider)).or_default();
+        let mut decoded = update.decoded;
         let statement = Statement {
-            definitions: update.definitions(),
-            diagnostics: update.diagnostics,
+            diagnostics: std::mem::take(&mut decoded.diagnostics),
+            definitions: Definitions::of(&update.provider, decoded),
         };
         let arrived = slot.waiting.take().map_or(now, |(_, arrived)| arrived);
         if slot.current.as_ref() != Some(&statement) {
@@ -55,7 +59,9 @@ impl Inbox {
 
     /// Whether every provider that is waited for has said something.
     pub(super) fn is_complete(&self) -> bool {
-        self.slots.values().all(|slot| slot.current.is_some() || slot.waiting.is_some())
+        self.slots
+            .values()
+            .all(|slot| slot.current.is_some() || slot.waiting.is_some())
     }
 
     /// Makes everything current that may be, and tells when the oldest of it arrived; `None` if there is nothing.
@@ -75,12 +81,17 @@ impl Inbox {
 
     /// When [`Inbox::take`] will have something to give; `None` if nothing waits.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.slots.iter().filter_map(|(name, slot)| slot.due(name, self.throttle)).min()
+        self.slots
+            .iter()
+            .filter_map(|(name, slot)| slot.due(name, self.throttle))
+            .min()
     }
 
     /// What is wanted now.
     pub(super) fn definitions(&self) -> impl Iterator<Item = &Definitions> {
-        self.slots.values().filter_map(|slot| Some(&slot.current.as_ref()?.definitions))
+        self.slots
+            .values()
+            .filter_map(|slot| Some(&slot.current.as_ref()?.definitions))
     }
 
     /// What the providers found wrong.
@@ -112,12 +123,20 @@ mod tests {
 
     fn update(provider: &str, router: &str) -> Update {
         let mut routing = Routing::default();
-        routing.http.routers.insert(router.to_owned(), Router::default().into());
-        Update::new(provider, routing)
+        routing
+            .http
+            .routers
+            .insert(router.to_owned(), Router::default().into());
+        Update {
+            provider: provider.into(),
+            decoded: routing.into(),
+        }
     }
 
     fn names(inbox: &Inbox) -> Vec<String> {
-        let routers = inbox.definitions().flat_map(|definitions| definitions.routers.keys());
+        let routers = inbox
+            .definitions()
+            .flat_map(|definitions| definitions.routers.keys());
         routers.map(ToString::to_string).collect()
     }
 
@@ -135,7 +154,11 @@ mod tests {
         }
         assert_eq!((inbox.take(at(300)), inbox.next()), (None, Some(at(2000))));
         assert_eq!(names(&inbox), ["a@docker"]);
-        assert_eq!(inbox.take(at(2000)), Some(at(100)), "the wait counts from the oldest change");
+        assert_eq!(
+            inbox.take(at(2000)),
+            Some(at(100)),
+            "the wait counts from the oldest change"
+        );
         assert_eq!(names(&inbox), ["c@docker"]);
         assert_eq!(inbox.next(), None);
     }

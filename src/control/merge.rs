@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    compile::definitions::{Defined, Definitions, Kind, Named},
-    config::Diagnostic,
+    compile::definitions::{Defined, Definitions, Named},
+    config::{Diagnostic, Kind},
     tls::DEFAULT_OPTIONS,
 };
 
@@ -86,10 +86,8 @@ impl Clashes {
         };
         self.0.insert(kind);
         let message = format!(
-            "the {} `default` are defined by the providers {} and {}, so neither is used",
-            kind.noun(),
-            first.provider,
-            second.provider
+            "the {kind} `default` are defined by the providers {} and {}, so neither is used",
+            first.provider, second.provider
         );
         let hint = format!(
             "keep one of them; the other stands at {}",
@@ -119,7 +117,7 @@ mod tests {
                 .options
                 .insert((*options).to_owned(), TlsOptions::default().into());
         }
-        Definitions::of(&name.into(), routing)
+        Definitions::of(&name.into(), routing.into())
     }
 
     #[test]

@@ -59,7 +59,11 @@ pub struct Parts {
 impl Control {
     /// Control over the cell. The first configuration is live when the cell's generation is 1.
     pub async fn new(parts: Parts) -> Self {
-        let throttle = parts.install.providers.providers_throttle_duration.at_least_zero();
+        let throttle = parts
+            .install
+            .providers
+            .providers_throttle_duration
+            .at_least_zero();
         Self {
             inbox: Inbox::new(parts.providers, throttle),
             sources: Sources::new(parts.resolver).await,
@@ -134,7 +138,10 @@ impl Control {
     /// Compiles on another thread, so that health checks and providers go on meanwhile.
     async fn compile(&self, definitions: Definitions, found: Vec<Diagnostic>) -> Option<Compiled> {
         let (install, workshop) = (Arc::clone(&self.install), Arc::clone(&self.workshop));
-        let (files, addresses) = (self.sources.files().clone(), Arc::clone(self.sources.addresses()));
+        let (files, addresses) = (
+            self.sources.files().clone(),
+            Arc::clone(self.sources.addresses()),
+        );
         let previous = self.current.clone();
         let compiling = tokio::task::spawn_blocking(move || {
             compile(&Input {
@@ -155,7 +162,11 @@ impl Control {
 
     fn tell(&mut self, compiled: &Compiled, arrived: Instant) {
         self.report.tell(&compiled.diagnostics);
-        let errors = compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let errors = compiled
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.is_error())
+            .count();
         let warnings = compiled.diagnostics.len() - errors;
         let reload = ReloadMetrics {
             generation: compiled.snapshot.generation,

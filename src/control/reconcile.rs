@@ -35,7 +35,10 @@ impl Live {
 
     /// Drops the old snapshots that nobody uses any more, here and not on a worker: taking down ten thousand routes takes time.
     pub(super) fn bury(&mut self) {
-        let (dead, alive) = self.retired.drain(..).partition(|snapshot| Arc::strong_count(snapshot) == 1);
+        let (dead, alive) = self
+            .retired
+            .drain(..)
+            .partition(|snapshot| Arc::strong_count(snapshot) == 1);
         self.retired = alive;
         let dead: Vec<Arc<Snapshot>> = dead;
         if !dead.is_empty() {
@@ -63,6 +66,11 @@ fn log_change(service: &str, server: &Server, change: &HealthChange) {
     let server = &*server.name;
     match change.up {
         true => info!(service, server, reason = change.reason, "the server is up"),
-        false => warn!(service, server, reason = change.reason, "the server is down"),
+        false => warn!(
+            service,
+            server,
+            reason = change.reason,
+            "the server is down"
+        ),
     }
 }

@@ -40,9 +40,14 @@ impl Sources {
     /// Fetches everything that `definitions` name. Names that cannot be resolved at once are published when they can.
     pub(super) async fn fetch(&mut self, definitions: &Definitions, install: &Install) {
         let paths: Vec<PathBuf> = needs::files(definitions, install).into_iter().collect();
-        self.watch.aim(paths.iter().cloned().map(Target::File).collect()).await;
+        self.watch
+            .aim(paths.iter().cloned().map(Target::File).collect())
+            .await;
         self.files = read_all(paths).await;
-        self.addresses = self.resolver.resolve(needs::host_names(definitions), PATIENCE).await;
+        self.addresses = self
+            .resolver
+            .resolve(needs::host_names(definitions), PATIENCE)
+            .await;
     }
 
     /// Returns when a file or an address has changed.

@@ -3,6 +3,7 @@
 //! A [`Provider`] states all it wants, every time: control keeps the last statement of each and merges them. To add a provider of
 //! your own, implement the trait and hand it to the `App` builder.
 
+pub mod file;
 pub mod watch;
 
 use std::{
@@ -11,9 +12,11 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as latest};
 
-use crate::config::{Diagnostic, Routing};
+use crate::config::DecodedRouting;
+
+pub use file::FileProvider;
 
 /// A source of routing configuration.
 pub trait Provider: Send + 'static {
@@ -34,25 +37,13 @@ pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Debug, Clone)]
 pub struct Update {
     pub provider: Arc<str>,
-    pub routing: Routing,
-    /// What the provider found wrong, besides what is broken inside `routing`.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl Update {
-    /// An update without findings.
-    pub fn new(provider: &str, routing: Routing) -> Self {
-        Self {
-            provider: provider.into(),
-            routing,
-            diagnostics: Vec::new(),
-        }
-    }
+    /// The objects, and what was wrong with their form.
+    pub decoded: DecodedRouting,
 }
 
 /// Asks everybody to read their sources again (`SIGHUP`).
 #[derive(Debug, Clone, Default)]
-pub struct Reload(watch::Sender<()>);
+pub struct Reload(latest::Sender<()>);
 
 impl Reload {
     /// Asks now.
@@ -68,7 +59,7 @@ impl Reload {
 
 /// Hears of requests to reload.
 #[derive(Debug, Clone)]
-pub struct ReloadSignal(watch::Receiver<()>);
+pub struct ReloadSignal(latest::Receiver<()>);
 
 impl ReloadSignal {
     /// Returns when a reload is requested, for ever not if nobody can any more.
@@ -95,12 +86,11 @@ impl Updates {
         }
     }
 
-    /// States the full configuration. Waits while control is busy; false when control has ended.
-    pub async fn send(&self, routing: Routing, diagnostics: Vec<Diagnostic>) -> bool {
+    /// States the full configuration (a `Routing` will do). Waits while control is busy; false when control has ended.
+    pub async fn send(&self, decoded: impl Into<DecodedRouting>) -> bool {
         let update = Update {
             provider: Arc::clone(&self.provider),
-            routing,
-            diagnostics,
+            decoded: decoded.into(),
         };
         self.sender.send(update).await.is_ok()
     }

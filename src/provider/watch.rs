@@ -80,13 +80,21 @@ impl Watch {
     pub async fn aim(&mut self, targets: Vec<Target>) {
         if self.targets != targets {
             self.targets = targets;
-            self.look().await;
-            self.reported = self.seen.clone();
+            self.refresh().await;
         }
     }
 
-    /// Returns when a change has happened and settled. Cancelling it loses no change.
+    /// Looks now, without waiting for an event; what it finds will not be reported again.
+    pub async fn refresh(&mut self) {
+        self.look().await;
+        self.reported = self.seen.clone();
+    }
+
+    /// Returns when a change has happened and settled; never while nothing is watched. Cancelling it loses no change.
     pub async fn changed(&mut self) {
+        if self.targets.is_empty() {
+            return std::future::pending().await;
+        }
         loop {
             self.wake().await;
             self.settle().await;

@@ -5,14 +5,14 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use crate::{
     compile::{
         Rooms, Stage,
-        definitions::{Defined, Kind, Name, Suggestions, base_name, qualify, tls_name},
+        definitions::{Defined, Name, Suggestions, base_name, qualify, tls_name},
         doors::Door,
         internal,
         middlewares::Missing,
         plan,
     },
     config::{
-        Diagnostic,
+        Diagnostic, Kind,
         install::RuleSyntax,
         routing::{Router, RouterTls},
     },

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::{
     Rooms, Stage,
-    definitions::{Definitions, Kind},
+    definitions::Definitions,
     fallback::{self, Forms},
 };
 use crate::{
-    config::Diagnostic,
+    config::{Diagnostic, Kind},
     snapshot::{Route, table::Table},
     tls::SniTable,
 };
@@ -44,7 +44,12 @@ impl Routers {
         let wanted = &stage.wanted.routers;
         let drafter = Drafter::new(stage, rooms);
         let mut drafts: Vec<Draft> = Vec::with_capacity(wanted.len());
-        for name in fallback::names(Kind::Router, wanted, stage.wanted) {
+        for name in fallback::names(
+            Kind::Router,
+            wanted,
+            stage.wanted,
+            stage.last.map(|last| &last.routers),
+        ) {
             let last = stage.last.map(|last| &last.routers);
             let forms = Forms::of(Kind::Router, &name, (wanted, stage.wanted), last);
             let built = forms.build(findings, |definition, findings| {

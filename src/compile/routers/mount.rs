@@ -7,8 +7,8 @@ use std::{
 
 use super::{Draft, Routers, Tables};
 use crate::{
-    compile::{Stage, definitions::Kind},
-    config::{Diagnostic, install::Providers},
+    compile::Stage,
+    config::{Diagnostic, Kind, install::Providers},
     observe::TrafficMetrics,
     snapshot::{
         Route, RouteTarget,

@@ -24,6 +24,16 @@ pub struct DecodedRouting {
     pub broken: BTreeSet<(Kind, String)>,
 }
 
+/// Routing configuration made by code has nothing wrong with its form.
+impl From<Routing> for DecodedRouting {
+    fn from(routing: Routing) -> Self {
+        Self {
+            routing,
+            ..Self::default()
+        }
+    }
+}
+
 impl DecodedRouting {
     /// Whether anything found is an error.
     pub fn has_errors(&self) -> bool {
@@ -58,6 +68,24 @@ pub enum Kind {
     Udp,
 }
 
+impl Kind {
+    /// Where objects of the kind are written.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Router => "http.routers",
+            Self::Service => "http.services",
+            Self::Middleware => "http.middlewares",
+            Self::ServersTransport => "http.serversTransports",
+            Self::Certificate => "tls.certificates",
+            Self::TlsOptions => "tls.options",
+            Self::TlsStore => "tls.stores",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// What people call one.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

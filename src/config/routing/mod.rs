@@ -6,7 +6,7 @@ mod remarks;
 mod service;
 mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,18 +38,6 @@ pub struct Routing {
     pub udp: Layer4,
     /// `tls`.
     pub tls: Tls,
-    /// Objects that were written but could not be decoded: their last good form goes on serving.
-    #[serde(skip)]
-    pub broken: BTreeSet<Broken>,
-}
-
-/// Names an object that could not be decoded.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Broken {
-    /// Where objects of its kind are written: `http.routers`.
-    pub section: &'static str,
-    /// Its name, without a provider.
-    pub name: String,
 }
 
 impl Routing {

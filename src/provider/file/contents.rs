@@ -9,6 +9,7 @@ use std::{
 use super::{Source, environment, shown};
 use crate::config::{
     DecodedRouting, Diagnostic, Kind, Place, Placed, Routing, parse_routing_file,
+    routing::{EVERY, Layer4},
     tree::read_text,
 };
 
@@ -65,7 +66,11 @@ impl Contents {
 fn unlistable(directory: &Path) -> Option<Diagnostic> {
     let error = std::fs::read_dir(directory).err()?;
     let message = format!("the directory cannot be read: {error}");
-    Some(Diagnostic::error(Place::whole_file(shown(directory)), "providers.file.directory", message))
+    Some(Diagnostic::error(
+        Place::whole_file(shown(directory)),
+        "providers.file.directory",
+        message,
+    ))
 }
 
 impl Content {
@@ -113,7 +118,8 @@ impl Content {
     fn say_what_goes_on(&mut self, name: &str) {
         if !self.good.routing.is_empty() {
             let message = "the last good content of this file goes on serving";
-            self.problems.push(Diagnostic::info(Place::whole_file(name), "", message));
+            self.problems
+                .push(Diagnostic::info(Place::whole_file(name), "", message));
         }
     }
 }
@@ -123,12 +129,120 @@ impl Content {
 struct Merge {
     merged: DecodedRouting,
     /// Where each object stands that is already there.
-    taken: HashMap<(Kind, &'static str, String), Place>,
+    taken: HashMap<SectionName, Place>,
+    /// How many certificates there are, readable or not: they are named by number.
+    certificates: usize,
 }
+
+/// A section such as `http.routers`, and a name in it.
+type SectionName = (&'static str, String);
 
 impl Merge {
     fn add(&mut self, content: &Content) {
-        self.merged.diagnostics.extend(content.problems.iter().cloned());
-        self.merged.diagnostics.extend(content.good.diagnostics.iter().cloned());
+        let decoded = &*content.good;
+        self.merged
+            .diagnostics
+            .extend(content.problems.iter().cloned());
+        self.merged
+            .diagnostics
+            .extend(decoded.diagnostics.iter().cloned());
+        let Routing {
+            http,
+            tcp,
+            udp,
+            tls,
+        } = &decoded.routing;
+        let mut into = std::mem::take(&mut self.merged.routing);
+        self.objects("http.routers", &mut into.http.routers, &http.routers);
+        self.objects("http.services", &mut into.http.services, &http.services);
+        self.objects(
+            "http.middlewares",
+            &mut into.http.middlewares,
+            &http.middlewares,
+        );
+        self.objects(
+            "http.serversTransports",
+            &mut into.http.servers_transports,
+            &http.servers_transports,
+        );
+        self.objects("tls.options", &mut into.tls.options, &tls.options);
+        self.objects("tls.stores", &mut into.tls.stores, &tls.stores);
+        self.layer4(TCP, &mut into.tcp, tcp);
+        self.layer4(UDP, &mut into.udp, udp);
+        for certificate in &tls.certificates {
+            if !into.tls.certificates.contains(certificate) {
+                into.tls.certificates.push(certificate.clone());
+            }
+        }
+        self.merged.routing = into;
+        self.broken(decoded);
+    }
+
+    fn layer4(&mut self, sections: [&'static str; 4], into: &mut Layer4, from: &Layer4) {
+        let [routers, services, middlewares, transports] = sections;
+        self.objects(routers, &mut into.routers, &from.routers);
+        self.objects(services, &mut into.services, &from.services);
+        self.objects(middlewares, &mut into.middlewares, &from.middlewares);
+        self.objects(
+            transports,
+            &mut into.servers_transports,
+            &from.servers_transports,
+        );
+    }
+
+    fn objects<T: Clone>(
+        &mut self,
+        section: &'static str,
+        into: &mut Objects<T>,
+        from: &Objects<T>,
+    ) {
+        for (name, object) in from {
+            let key = (section, name.clone());
+            if let Some(first) = self.taken.get(&key) {
+                let message = "is already defined, so this definition is not used";
+                let finding = Diagnostic::warning(
+                    object.place().clone(),
+                    format!("{section}.{name}"),
+                    message,
+                );
+                self.merged
+                    .diagnostics
+                    .push(finding.with_hint(format!("the one in use stands at {first}")));
+                continue;
+            }
+            self.taken.insert(key, object.place().clone());
+            into.insert(name.clone(), object.clone());
+        }
+    }
+
+    /// Takes over what could not be read, unless an earlier file has a good object of that name.
+    fn broken(&mut self, decoded: &DecodedRouting) {
+        for (kind, name) in &decoded.broken {
+            let name = match kind {
+                Kind::Certificate if name != EVERY => {
+                    self.certificates += 1;
+                    self.certificates.to_string()
+                }
+                _ => name.clone(),
+            };
+            if !self.taken.contains_key(&(kind.section(), name.clone())) {
+                self.merged.broken.insert((*kind, name));
+            }
+        }
     }
 }
+
+type Objects<T> = BTreeMap<String, Placed<T>>;
+
+const TCP: [&str; 4] = [
+    "tcp.routers",
+    "tcp.services",
+    "tcp.middlewares",
+    "tcp.serversTransports",
+];
+const UDP: [&str; 4] = [
+    "udp.routers",
+    "udp.services",
+    "udp.middlewares",
+    "udp.serversTransports",
+];

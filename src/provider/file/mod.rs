@@ -15,7 +15,7 @@ use super::{
     Provider, ReloadSignal, Running, Updates,
     watch::{Target, Watch},
 };
-use crate::config::{Diagnostic, DecodedRouting, Place, install};
+use crate::config::{DecodedRouting, Diagnostic, Place, install};
 
 use contents::Contents;
 
@@ -92,7 +92,10 @@ impl Source {
     pub async fn load(&self) -> DecodedRouting {
         let watch = Watch::new(vec![self.target()]).await;
         let files = watch.files().map(Path::to_owned).collect();
-        reading(Contents::default(), self.clone(), files).await.0.merged()
+        reading(Contents::default(), self.clone(), files)
+            .await
+            .0
+            .merged()
     }
 
     fn target(&self) -> Target {

@@ -1,0 +1,705 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use http::HeaderMap;
+use proptest::prelude::*;
+
+use super::{Compiled, Input, Workshop, compile, definitions::Definitions, files::Files};
+use crate::{
+    config::{Diagnostic, Install, Severity, Sources, load_install, parse_routing_file},
+    rule::Facts,
+    snapshot::{Route, RouteTarget},
+    upstream::resolve::Addresses,
+};
+
+/// Compiles one configuration after the other, as control does.
+struct Bench {
+    install: Install,
+    workshop: Workshop,
+    files: Files,
+    live: Option<Compiled>,
+}
+
+impl Bench {
+    fn new(flags: &[&str]) -> Self {
+        let arguments: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let sources = Sources {
+            arguments: &arguments,
+            environment: &[],
+            directory: Path::new("/nonexistent"),
+        };
+        Self {
+            install: load_install(&sources).unwrap().install,
+            workshop: Workshop::default(),
+            files: Files::default(),
+            live: None,
+        }
+    }
+
+    fn web() -> Self {
+        Self::new(&["--entrypoints.web.address=:80"])
+    }
+
+    /// Compiles routing configuration of the file provider.
+    fn load(&mut self, yaml: &str) -> &Compiled {
+        let decoded = parse_routing_file("r.yml", yaml, &|_| None).unwrap();
+        let found = decoded.diagnostics.clone();
+        let definitions = Definitions::of(&"file".into(), decoded);
+        self.compile(&definitions, &found)
+    }
+
+    fn compile(&mut self, definitions: &Definitions, found: &[Diagnostic]) -> &Compiled {
+        let compiled = compile(&Input {
+            install: &self.install,
+            definitions,
+            files: &self.files,
+            addresses: &Addresses::default(),
+            found,
+            previous: self.live.as_ref(),
+            workshop: &self.workshop,
+            now: Instant::now(),
+            wall_clock: 1_700_000_000,
+        });
+        self.live.insert(compiled)
+    }
+
+    fn route(&self, name: &str) -> &Arc<Route> {
+        self.live.as_ref().unwrap().snapshot.route(name).unwrap()
+    }
+
+    /// The name of the route that a request for `http://host/path` to an entry point takes.
+    fn find(&self, entry_point: &str, url: &str) -> Option<String> {
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (host, path) = rest.split_at(rest.find('/').unwrap());
+        let facts = Facts {
+            host,
+            path,
+            query: None,
+            method: "GET",
+            headers: &HeaderMap::new(),
+            peer: [127, 0, 0, 1].into(),
+        };
+        let snapshot = &self.live.as_ref().unwrap().snapshot;
+        let index = snapshot
+            .entry_points
+            .iter()
+            .position(|door| &*door.name == entry_point)
+            .unwrap();
+        snapshot
+            .find(index, scheme == "https", &facts)
+            .map(|route| route.name.to_string())
+    }
+
+    /// Everything found, as text.
+    fn found(&self) -> Vec<String> {
+        let diagnostics = &self.live.as_ref().unwrap().diagnostics;
+        diagnostics.iter().map(ToString::to_string).collect()
+    }
+
+    #[track_caller]
+    fn assert_found(&self, expected: &[&str]) {
+        let found = self.found();
+        for part in expected {
+            assert!(
+                found.iter().any(|line| line.contains(part)),
+                "{part:?} is not in {found:#?}"
+            );
+        }
+    }
+}
+
+const APP: &str = "
+http:
+  routers:
+    app: {rule: Host(`app.test`), service: app}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+";
+
+#[test]
+fn a_router_leads_to_its_service() {
+    let mut bench = Bench::web();
+    bench.load(APP);
+    assert_eq!(bench.found(), [""; 0]);
+    assert_eq!(
+        bench.find("web", "http://app.test/").as_deref(),
+        Some("app@file")
+    );
+    assert_eq!(bench.find("web", "http://other.test/"), None);
+    assert_eq!(bench.find("web", "https://app.test/"), None);
+    let route = bench.route("app@file");
+    assert_eq!(
+        (&*route.service, route.priority, route.internal),
+        ("app@file", 16, false)
+    );
+    let RouteTarget::Service(service) = &route.target else {
+        panic!("{:?}", route.target)
+    };
+    assert_eq!(&*service.servers[0].name, "http://10.0.0.1:80");
+}
+
+#[test]
+fn broken_objects_are_named_and_nothing_else_suffers() {
+    let mut bench = Bench::web();
+    bench.load(
+        "
+http:
+  routers:
+    good: {rule: Host(`good.test`), service: good}
+    rule: {rule: Host(`a`, service: good}
+    norule: {service: good}
+    noservice: {rule: Host(`b.test`)}
+    missing: {rule: Host(`c.test`), service: god}
+    middleware: {rule: Host(`d.test`), service: good, middlewares: [strp]}
+    door: {rule: Host(`e.test`), service: good, entryPoints: [wbe]}
+    doors: {rule: Host(`f.test`), service: good, entryPoints: [web, other]}
+    priority: {rule: Host(`g.test`), service: good, priority: 9223372036854775807}
+    circle: {rule: Host(`h.test`), service: good, middlewares: [c1]}
+    uses-bad: {rule: Host(`i.test`), service: bad}
+    api: {rule: Host(`j.test`), service: api@internal}
+    parent: {rule: Host(`k.test`), service: good, parentRefs: [good]}
+  services:
+    good: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+    bad: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}, {url: '10.0.0.1'}]}}
+    later: {weighted: {services: []}}
+    transport: {loadBalancer: {serversTransport: nope}}
+  middlewares:
+    strip: {stripPrefix: {prefixes: [/x]}}
+    c1: {chain: {middlewares: [c2]}}
+    c2: {chain: {middlewares: [strip, c1]}}
+    regex: {redirectRegex: {regex: '(', replacement: x}}
+",
+    );
+    bench.assert_found(&[
+        "error: http.routers.norule@file.rule: the router has no rule",
+        "error: http.routers.noservice@file.service: the router has no service",
+        "error: http.routers.missing@file.service: the service `god@file` does not exist (did you mean `good`?)",
+        "http.routers.middleware@file.middlewares[0]: the middleware `strp@file` does not exist (did you mean `strip`?)",
+        "http.routers.door@file.entryPoints[0]: the entry point `wbe` does not exist (did you mean `web`?)",
+        "warning: http.routers.doors@file.entryPoints[1]: the entry point `other` does not exist",
+        "http.routers.priority@file.priority: the priority 9223372036854775807 is above",
+        "http.routers.circle@file.middlewares[0]: the middleware `c1@file` cannot be used",
+        "http.middlewares.c2@file.chain.middlewares[1]: the chain contains itself: c1@file -> c2@file -> c1@file",
+        "http.routers.uses-bad@file.service: the service `bad@file` cannot be used",
+        "http.services.bad@file.loadBalancer.servers[1].url: the URL \"10.0.0.1\" cannot be used",
+        "http.services.transport@file.loadBalancer.serversTransport: the serversTransport `nope@file` does not exist",
+        "`api@internal` is not enabled",
+        "http.routers.parent@file.parentRefs",
+        "http.middlewares.regex@file",
+        "http.routers.rule@file.rule",
+    ]);
+    let snapshot = &bench.live.as_ref().unwrap().snapshot;
+    let mounted: Vec<&str> = snapshot.routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(mounted, ["doors@file", "good@file"]);
+    assert_eq!(snapshot.services.len(), 1);
+}
+
+#[test]
+fn the_last_good_form_of_a_broken_object_goes_on() {
+    let good = "
+http:
+  routers:
+    app: {rule: Host(`app.test`), service: app, middlewares: [strip]}
+    gone: {rule: Host(`gone.test`), service: app}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+  middlewares:
+    strip: {stripPrefix: {prefixes: [/x]}}
+";
+    for (what, from, to, path) in [
+        (
+            "a rule",
+            "Host(`app.test`)",
+            "Host(`app.test`",
+            "http.routers.app@file",
+        ),
+        (
+            "a reference",
+            "middlewares: [strip]",
+            "middlewares: [strop]",
+            "http.routers.app@file",
+        ),
+        (
+            "a type",
+            "service: app, middlewares",
+            "service: [1, {}], middlewares",
+            "http.routers.app",
+        ),
+        (
+            "a server",
+            "http://10.0.0.1:80",
+            "ftp://10.0.0.1:80",
+            "http.services.app@file",
+        ),
+        (
+            "a middleware",
+            "stripPrefix: {prefixes: [/x]}",
+            "stripPrefixRegex: {regex: ['(']}",
+            "http.middlewares.strip@file",
+        ),
+        (
+            "two kinds",
+            "{stripPrefix:",
+            "{compress: {}, stripPrefix:",
+            "http.middlewares.strip",
+        ),
+    ] {
+        let mut bench = Bench::web();
+        bench.load(good);
+        assert_eq!(bench.found(), [""; 0], "{what}");
+        let before = Arc::clone(bench.route("app@file"));
+        let broken = good
+            .replace(from, to)
+            .replace("    gone: {rule: Host(`gone.test`), service: app}\n", "");
+        // The second time, the last good form is not that of the snapshot before but the one before that.
+        for _ in 0..2 {
+            bench.load(&broken);
+            let after = bench.route("app@file");
+            assert_eq!(
+                (&after.rule, &after.steps),
+                (&before.rule, &before.steps),
+                "{what}"
+            );
+            assert_eq!(
+                bench.find("web", "http://app.test/").as_deref(),
+                Some("app@file"),
+                "{what}"
+            );
+            assert_eq!(
+                bench.find("web", "http://gone.test/"),
+                None,
+                "{what}: removed on purpose"
+            );
+            bench.assert_found(&["goes on serving", path]);
+            let compiled = bench.live.as_ref().unwrap();
+            assert!(
+                compiled
+                    .diagnostics
+                    .iter()
+                    .any(|found| found.severity == Severity::Error),
+                "{what}"
+            );
+        }
+        bench.load(good);
+        assert_eq!(bench.found(), [""; 0], "{what}: healed");
+    }
+}
+
+#[test]
+fn a_broken_object_without_a_good_past_is_not_mounted() {
+    let mut bench = Bench::web();
+    bench.load(&APP.replace("Host(`app.test`)", "Host("));
+    assert_eq!(bench.find("web", "http://app.test/"), None);
+}
+
+#[test]
+fn entry_points_add_their_own_to_routers() {
+    let mut bench = Bench::new(&[
+        "--entrypoints.web.address=:80",
+        "--entrypoints.plain.address=:81",
+        "--entrypoints.secure.address=:443",
+        "--entrypoints.secure.http.tls=true",
+        "--entrypoints.secure.http.middlewares=strip@file",
+        "--entrypoints.secure.http.encodedcharacters.allowencodedslash=false",
+        "--entrypoints.secure.observability.accesslogs=false",
+    ]);
+    bench.load(
+        "
+http:
+  routers:
+    all: {rule: Host(`all.test`), service: app, middlewares: [own]}
+    one: {rule: Host(`one.test`), service: app, entryPoints: [secure]}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+  middlewares:
+    strip: {stripPrefix: {prefixes: [/x]}}
+    own: {addPrefix: {prefix: /y}}
+",
+    );
+    assert_eq!(bench.found(), [""; 0]);
+    for (entry_point, url, expected) in [
+        ("web", "http://all.test/", Some("all@file")),
+        ("plain", "http://all.test/", Some("all@file")),
+        ("secure", "https://all.test/", Some("secure-all@file")),
+        ("secure", "http://all.test/", None),
+        ("secure", "https://one.test/", Some("one@file")),
+    ] {
+        assert_eq!(
+            bench.find(entry_point, url).as_deref(),
+            expected,
+            "{entry_point} {url}"
+        );
+    }
+    let split = bench.route("secure-all@file");
+    assert_eq!(
+        split.steps.iter().map(|step| &**step).collect::<Vec<_>>(),
+        ["strip@file", "own@file"]
+    );
+    assert_eq!(
+        (split.signals.access_log, split.signals.metrics),
+        (false, true)
+    );
+    assert!(split.denied.occurs_in("/a%2Fb"));
+    assert_eq!(split.tls_options.as_deref(), Some("default"));
+    let plain = bench.route("all@file");
+    assert_eq!(
+        (
+            plain.steps.len(),
+            plain.denied.is_empty(),
+            plain.signals.access_log
+        ),
+        (1, true, true)
+    );
+}
+
+#[test]
+fn as_default_entry_points_take_routers_that_name_none() {
+    let mut bench = Bench::new(&[
+        "--entrypoints.web.address=:80",
+        "--entrypoints.other.address=:81",
+        "--entrypoints.other.asdefault=true",
+        "--entrypoints.udp.address=:53/udp",
+    ]);
+    bench.load(APP);
+    assert_eq!(
+        bench.find("other", "http://app.test/").as_deref(),
+        Some("app@file")
+    );
+    assert_eq!(bench.find("web", "http://app.test/"), None);
+}
+
+#[test]
+fn redirections_and_internal_routers() {
+    let mut bench = Bench::new(&[
+        "--entrypoints.web.address=:80",
+        "--entrypoints.web.http.redirections.entrypoint.to=secure",
+        "--entrypoints.secure.address=:8443",
+        "--entrypoints.bad.address=:82",
+        "--entrypoints.bad.http.redirections.entrypoint.to=:443",
+        "--ping=true",
+        "--api.insecure=true",
+        "--metrics.prometheus=true",
+    ]);
+    bench.load(APP);
+    for (entry_point, url, expected) in [
+        ("web", "http://app.test/", Some("web-to-secure@internal")),
+        ("secure", "http://app.test/", Some("app@file")),
+        ("bad", "http://app.test/", Some("bad-to-443@internal")),
+        ("traefik", "http://any/ping", Some("ping@internal")),
+        ("traefik", "http://any/metrics", Some("prometheus@internal")),
+        ("traefik", "http://any/api/overview", Some("api@internal")),
+        ("traefik", "http://app.test/", None),
+    ] {
+        assert_eq!(
+            bench.find(entry_point, url).as_deref(),
+            expected,
+            "{entry_point} {url}"
+        );
+    }
+    let route = bench.route("web-to-secure@internal");
+    assert!(route.internal && !route.signals.metrics && !route.signals.access_log);
+    assert_eq!(&*route.steps[0], "redirect-web-to-secure@internal");
+}
+
+#[test]
+fn tls_options_of_a_host_must_agree() {
+    let yaml = "
+http:
+  routers:
+    strict: {rule: Host(`a.test`), service: app, tls: {options: strict}}
+    other: {rule: Host(`a.test`) && Path(`/x`), service: app, tls: {}}
+    alone: {rule: Host(`b.test`), service: app, tls: {options: strict}}
+    nohost: {rule: PathPrefix(`/`), service: app, tls: {options: strict}}
+    unknown: {rule: Host(`c.test`), service: app, tls: {options: stict}}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+tls:
+  options:
+    strict: {minVersion: VersionTLS13}
+";
+    let mut bench = Bench::new(&["--entrypoints.web.address=:443"]);
+    bench.load(yaml);
+    for (url, expected) in [
+        ("https://a.test/", "web-conflicted-strict@file"),
+        ("https://a.test/x", "web-conflicted-other@file"),
+        ("https://b.test/", "alone@file"),
+        ("https://z.test/", "web-conflicted-nohost@file"),
+    ] {
+        assert_eq!(bench.find("web", url).as_deref(), Some(expected), "{url}");
+    }
+    assert_eq!(
+        bench.route("alone@file").tls_options.as_deref(),
+        Some("strict@file")
+    );
+    assert_eq!(
+        bench
+            .route("web-conflicted-strict@file")
+            .tls_options
+            .as_deref(),
+        Some("default")
+    );
+    bench.assert_found(&[
+        "http.routers.strict@file.tls.options: served with the default TLS options on `web` instead of `strict@file`",
+        "http.routers.unknown@file.tls.options: the TLS options `stict@file` do not exist (did you mean `strict`?)",
+    ]);
+    let tls = &bench.live.as_ref().unwrap().snapshot.entry_points[0].tls;
+    assert_eq!(
+        tls.options_for("b.test").map(|name| &**name),
+        Ok("strict@file")
+    );
+    assert_eq!(tls.options_for("a.test").map(|name| &**name), Ok("default"));
+
+    let mut strict = Bench::new(&[
+        "--entrypoints.web.address=:443",
+        "--core.stricttlsoptions=true",
+    ]);
+    strict.load(yaml);
+    assert_eq!(strict.find("web", "https://a.test/"), None);
+    assert_eq!(
+        strict.find("web", "https://b.test/").as_deref(),
+        Some("alone@file")
+    );
+}
+
+#[test]
+fn providers_do_not_share_names() {
+    let mut bench = Bench::web();
+    let of = |provider: &str, yaml: &str| {
+        Definitions::of(
+            &provider.into(),
+            parse_routing_file("r.yml", yaml, &|_| None).unwrap(),
+        )
+    };
+    let file = of("file", APP);
+    let docker = of(
+        "docker",
+        "{http: {routers: {other: {rule: Host(`o.test`), service: app}, far: {rule: Host(`f.test`), service: app@file}}}}",
+    );
+    let (merged, _) = crate::control::merge::merge([file, docker].iter());
+    bench.compile(&merged, &[]);
+    assert_eq!(
+        bench.find("web", "http://f.test/").as_deref(),
+        Some("far@docker")
+    );
+    assert_eq!(&*bench.route("far@docker").service, "app@file");
+    bench.assert_found(&["the service `app@docker` does not exist (did you mean `app@file`?)"]);
+}
+
+#[test]
+fn what_did_not_change_is_taken_over() {
+    let yaml = "
+http:
+  routers:
+    app: {rule: Host(`app.test`), service: app, middlewares: [limit, strip]}
+    other: {rule: Host(`other.test`), service: other, middlewares: [limit]}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+    other: {loadBalancer: {servers: [{url: 'http://10.0.0.2:80'}]}}
+  middlewares:
+    limit: {rateLimit: {average: 1}}
+    strip: {stripPrefix: {prefixes: [/x]}}
+";
+    let mut bench = Bench::web();
+    bench.load(yaml);
+    let before = [
+        Arc::clone(bench.route("app@file")),
+        Arc::clone(bench.route("other@file")),
+    ];
+    bench.load(&yaml.replace("/x", "/y"));
+    let after = [
+        Arc::clone(bench.route("app@file")),
+        Arc::clone(bench.route("other@file")),
+    ];
+    assert!(
+        !Arc::ptr_eq(&before[0].plan, &after[0].plan),
+        "a step has changed"
+    );
+    assert!(
+        Arc::ptr_eq(&before[1].plan, &after[1].plan),
+        "no step has changed"
+    );
+    for (before, after) in before.iter().zip(&after) {
+        let (RouteTarget::Service(before), RouteTarget::Service(after)) =
+            (&before.target, &after.target)
+        else {
+            panic!("not a service");
+        };
+        assert!(Arc::ptr_eq(&before.servers[0], &after.servers[0]));
+    }
+    assert_eq!(bench.live.as_ref().unwrap().snapshot.generation, 2);
+}
+
+#[test]
+fn a_certificate_that_broke_is_replaced_by_its_last_good_form() {
+    let pair = |name: &str| {
+        let pair = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        (pair.cert.pem(), pair.signing_key.serialize_pem())
+    };
+    let files = |chain: &str, key: &str| {
+        let text = |text: &str| Ok(Arc::from(text));
+        Files::new(BTreeMap::from([
+            (PathBuf::from("c.pem"), text(chain)),
+            (PathBuf::from("k.pem"), text(key)),
+        ]))
+    };
+    let yaml = "{tls: {certificates: [{certFile: c.pem, keyFile: k.pem}]}}";
+    let names = |bench: &Bench| -> Vec<String> {
+        let tls = bench.live.as_ref().unwrap().snapshot.tls.clone().unwrap();
+        tls.certificates()
+            .configured()
+            .iter()
+            .flat_map(|one| one.facts().dns_names.clone())
+            .collect()
+    };
+    let (first, second) = (pair("one.test"), pair("two.test"));
+    let mut bench = Bench::web();
+    bench.files = files(&first.0, &first.1);
+    bench.load(yaml);
+    assert_eq!(
+        (names(&bench), bench.found().len()),
+        (vec!["one.test".to_owned()], 0)
+    );
+    // The chain is new and the key is not yet.
+    bench.files = files(&second.0, &first.1);
+    bench.load(yaml);
+    assert_eq!(names(&bench), ["one.test"]);
+    bench.assert_found(&[
+        "the last good certificate goes on serving",
+        "tls.certificates.0@file.keyFile",
+    ]);
+    bench.files = files(&second.0, &second.1);
+    bench.load(yaml);
+    assert_eq!(
+        (names(&bench), bench.found().len()),
+        (vec!["two.test".to_owned()], 0)
+    );
+    bench.load("{}");
+    assert_eq!(names(&bench), [""; 0]);
+}
+
+#[test]
+fn nested_chains_cannot_take_up_all_memory() {
+    let mut yaml = "{http: {middlewares: {c0: {stripPrefix: {prefixes: [/x]}}".to_owned();
+    for level in 1..40 {
+        let below = format!("c{}", level - 1);
+        yaml += &format!(", c{level}: {{chain: {{middlewares: [{below}, {below}, {below}]}}}}");
+    }
+    yaml += "}}}";
+    let mut bench = Bench::web();
+    bench.load(&yaml);
+    bench.assert_found(&["the chain has more than 512 steps"]);
+}
+
+/// A configuration with references that may or may not lead anywhere.
+fn configurations() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "a",
+        "b",
+        "c",
+        "a@file",
+        "x@docker",
+        "noop@internal",
+        "",
+    ]);
+    let names = prop::collection::vec(name.clone(), 0..3);
+    let rule = prop::sample::select(vec![
+        "Host(`a.test`)",
+        "PathPrefix(`/`)",
+        "Host(`a.test`) && !Path(`/x`)",
+        "Host(",
+        "HostRegexp(`.`)",
+        "",
+    ]);
+    let tls = prop::sample::select(vec![
+        "",
+        ", tls: {}",
+        ", tls: {options: a}",
+        ", tls: {options: default}",
+    ]);
+    let router =
+        (rule, name.clone(), names.clone(), tls).prop_map(|(rule, service, middlewares, tls)| {
+            format!("{{rule: '{rule}', service: '{service}', middlewares: {middlewares:?}{tls}}}")
+        });
+    let service = prop::sample::select(vec![
+        "{loadBalancer: {servers: [{url: 'http://10.0.0.1'}]}}",
+        "{loadBalancer: {servers: [{url: 'http://a.test:1'}, {url: x}]}}",
+        "{loadBalancer: {serversTransport: a, healthCheck: {interval: 0}}}",
+        "{weighted: {}}",
+        "{}",
+        "[]",
+    ]);
+    let leaf = prop::sample::select(vec![
+        "{stripPrefix: {prefixes: [/a]}}",
+        "{rateLimit: {average: 1}}",
+        "{retry: {}}",
+        "{}",
+        "3",
+    ]);
+    let middleware = prop_oneof![
+        leaf.prop_map(str::to_owned),
+        names.prop_map(|names| format!("{{chain: {{middlewares: {names:?}}}}}")),
+    ];
+    let options = prop::sample::select(vec![
+        "{}",
+        "{minVersion: VersionTLS13}",
+        "{cipherSuites: [nope]}",
+    ]);
+    let key = || prop::sample::select(vec!["a", "b", "c", "d"]);
+    let map = |entries: BTreeMap<&'static str, String>| {
+        entries
+            .iter()
+            .map(|(key, value)| format!("{key}: {value}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let maps = (
+        prop::collection::btree_map(key(), router, 0..4),
+        prop::collection::btree_map(key(), service.prop_map(str::to_owned), 0..3),
+        prop::collection::btree_map(key(), middleware, 0..4),
+        prop::collection::btree_map(key(), options.prop_map(str::to_owned), 0..2),
+    );
+    maps.prop_map(move |(routers, services, middlewares, options)| {
+        format!(
+            "{{http: {{routers: {{{}}}, services: {{{}}}, middlewares: {{{}}}}}, tls: {{options: {{{}}}}}}}",
+            map(routers), map(services), map(middlewares), map(options)
+        )
+    })
+}
+
+fn shape(compiled: &Compiled) -> (Vec<String>, Vec<String>) {
+    let routes = compiled.snapshot.routes.iter();
+    let routes = routes.map(|route| {
+        format!(
+            "{} {} {:?} {:?}",
+            route.name, route.rule, route.steps, route.tls_options
+        )
+    });
+    let diagnostics = compiled.diagnostics.iter().map(ToString::to_string);
+    (routes.collect(), diagnostics.collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn compiling_is_deterministic_and_never_panics(first in configurations(), second in configurations()) {
+        let flags = ["--entrypoints.web.address=:80", "--entrypoints.tls.address=:443", "--entrypoints.tls.http.tls=true"];
+        let run = || {
+            let mut bench = Bench::new(&flags);
+            let first = shape(bench.load(&first));
+            (first, shape(bench.load(&second)))
+        };
+        let once = run();
+        prop_assert_eq!(&once, &run());
+        // Whoever is mounted has a service and all of its steps.
+        let mut bench = Bench::new(&flags);
+        bench.load(&first);
+        for route in &bench.load(&second).snapshot.routes {
+            prop_assert_eq!(route.steps.len(), route.plan.len());
+        }
+    }
+}
