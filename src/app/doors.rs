@@ -21,6 +21,7 @@ use crate::{
         path::PathOptions,
     },
     http1::request::Limits,
+    systemd::Inherited,
 };
 
 /// Descriptors kept for log files, the control thread and what libraries open.
@@ -48,15 +49,26 @@ pub(super) struct CannotOpen {
     hint: &'static str,
 }
 
-/// Opens every entry point of `install`, or tells of every one that cannot be.
-pub(super) fn open(install: &Install, workers: usize, files: u64) -> Result<Vec<Door>, Vec<CannotOpen>> {
+/// Opens every entry point of `install`, or tells of every one that cannot be. A socket that systemd opened for an entry point is
+/// used instead of its address.
+pub(super) fn open(
+    install: &Install,
+    mut inherited: Vec<Inherited>,
+    workers: usize,
+    files: u64,
+) -> Result<Vec<Door>, Vec<CannotOpen>> {
     let (mut doors, mut failed) = (Vec::new(), Vec::new());
     for (index, (name, config)) in install.entry_points.iter().enumerate() {
         // UDP entry points are reported when the configuration is loaded.
         if config.is_udp() {
             continue;
         }
-        match bind(config, workers) {
+        let ours = inherited.iter().position(|socket| socket.name == *name);
+        let listeners = match ours {
+            Some(at) => inherited.swap_remove(at).listener.and_then(|listener| copies(listener, workers)),
+            None => bind(config, workers),
+        };
+        match listeners {
             Ok(listeners) => doors.push(Door {
                 options: options(index, name, config, share(files, workers, config, name)),
                 listeners,
@@ -72,6 +84,14 @@ pub(super) fn open(install: &Install, workers: usize, files: u64) -> Result<Vec<
         }
     }
     if failed.is_empty() { Ok(doors) } else { Err(failed) }
+}
+
+/// One socket for all workers: systemd opened no more.
+fn copies(listener: Listener, workers: usize) -> io::Result<Vec<Listener>> {
+    listener.set_nonblocking(true)?;
+    let mut listeners = (1..workers).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    listeners.push(listener);
+    Ok(listeners)
 }
 
 fn bind(config: &install::EntryPoint, workers: usize) -> io::Result<Vec<Listener>> {
@@ -214,7 +234,7 @@ mod tests {
         let mut install = Install::default();
         let door = install::EntryPoint { address: taken.local_addr().unwrap().to_string().parse().unwrap(), ..Default::default() };
         install.entry_points.insert("web".into(), door);
-        let failed = open(&install, 1, 1000).unwrap_err();
+        let failed = open(&install, Vec::new(), 1, 1000).unwrap_err();
         let text = failed[0].to_string();
         assert!(text.contains("entryPoints.web.address") && text.contains("another process has the port"), "{text}");
     }

@@ -211,7 +211,9 @@ impl Page {
         self.push(metric, row);
     }
 
-    fn push(&mut self, metric: &Metric, row: proto::Metric) {
+    fn push(&mut self, metric: &Metric, mut row: proto::Metric) {
+        // In the order in which Traefik's client library writes them.
+        row.mut_label().sort_by(|a, b| a.name().cmp(b.name()));
         let family = self.families.entry(metric.name);
         family.or_insert_with(|| (*metric, Vec::new())).1.push(row);
     }
@@ -344,5 +346,30 @@ fn seconds_since_1970(time: SystemTime) -> f64 {
 /// Memory, CPU and files of the process.
 fn process() -> Vec<MetricFamily> {
     static COLLECTOR: OnceLock<ProcessCollector> = OnceLock::new();
-    COLLECTOR.get_or_init(ProcessCollector::for_self).collect()
+    let collector = COLLECTOR.get_or_init(ProcessCollector::for_self);
+    let mut families = collector.collect();
+    // The collector counts whole seconds, too coarse for a rate over a scrape interval.
+    let mut named = families.iter_mut();
+    let cpu = named.find(|family| family.name() == "process_cpu_seconds_total");
+    if let Some((cpu, seconds)) = cpu.zip(cpu_seconds()) {
+        let mut counter = proto::Counter::default();
+        counter.set_value(seconds);
+        for row in cpu.mut_metric() {
+            row.set_counter(counter.clone());
+        }
+    }
+    families
+}
+
+/// User and system time of the process so far.
+fn cpu_seconds() -> Option<f64> {
+    // The kernel counts in hundredths for user space, whatever its own clock does.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the program's name in parentheses, which may hold spaces.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let total = ticks()? + ticks()?;
+    Some(total as f64 / TICKS_PER_SECOND)
 }

@@ -5,9 +5,11 @@
 mod access_log;
 mod clock;
 mod counter;
+mod escape;
 mod exposition;
 pub(crate) mod json;
 mod labels;
+mod log;
 mod metrics;
 pub mod names;
 mod sink;
@@ -17,6 +19,7 @@ pub use access_log::{AccessLog, AccessRecord, CapturedHeaders, Origin, TlsRecord
 pub(crate) use clock::clock_text;
 pub use counter::{Counter, Gauge};
 pub use labels::{HeaderLabels, MethodLabel, Protocol, TlsLabel};
+pub use log::{Log, LogError};
 pub use metrics::{
     CertificateExpiry, EntryPointMetrics, Metrics, MiddlewareMetrics, Reload, ServerMetrics,
     ServerState, ServerView, ServiceMetrics, WatchedLog,

@@ -327,3 +327,56 @@ pub fn all() -> Vec<Metric> {
     all.sort_by_key(|metric| metric.name);
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    /// The rows of the tables of metrics: name, type, labels.
+    fn documented() -> Vec<String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let rows = text.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+            let (name, kind) = (cells.next()?, cells.next()?);
+            let is_metric = ["counter", "gauge", "histogram"].contains(&kind);
+            let labels = cells.next()?;
+            is_metric.then(|| {
+                format!(
+                    "{} {kind} {}",
+                    name.replace('`', ""),
+                    labels.replace('`', "")
+                )
+            })
+        });
+        let mut rows: Vec<String> = rows.collect();
+        rows.sort();
+        rows
+    }
+
+    #[test]
+    fn code_and_documentation_name_the_same_metrics() {
+        let mut metrics: Vec<String> = all()
+            .iter()
+            .map(|metric| {
+                format!(
+                    "{} {} {}",
+                    metric.name,
+                    metric.kind.as_str(),
+                    metric.labels.join(" ")
+                )
+            })
+            .collect();
+        metrics.sort();
+        assert_eq!(documented(), metrics);
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for metric in all() {
+            let counter = metric.kind.as_str() == "counter";
+            assert_eq!(metric.name.ends_with("_total"), counter, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

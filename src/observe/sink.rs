@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::counter::Counter;
+use super::{counter::Counter, log::Rotation};
 
 /// The producers' end of the queue. Lines still queued when it is dropped are written before `drop` returns.
 #[derive(Debug)]
@@ -130,7 +130,16 @@ enum Message<T> {
 #[derive(Debug)]
 pub(super) enum Output {
     Stdout,
-    File { path: PathBuf, file: File },
+    File(LogFile),
+}
+
+/// A file with its name.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    rotation: Option<Rotation>,
 }
 
 impl Output {
@@ -139,19 +148,23 @@ impl Output {
         if path.is_empty() {
             return Ok(Self::Stdout);
         }
-        let path = PathBuf::from(path);
-        Ok(Self::File {
-            file: open_file(&path)?,
-            path,
-        })
+        LogFile::open(PathBuf::from(path)).map(Self::File)
+    }
+
+    /// The same, put aside when it has grown too large.
+    pub(super) fn rotated(mut self, rotation: Rotation) -> Self {
+        if let Self::File(file) = &mut self {
+            file.rotation = Some(rotation);
+        }
+        self
     }
 
     /// Opens the file again. The old file stays in use if that fails.
     fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File { path, file } = self {
-            *file = open_file(path)?;
+        match self {
+            Self::Stdout => Ok(()),
+            Self::File(file) => file.reopen(),
         }
-        Ok(())
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -161,8 +174,42 @@ impl Output {
                 stdout.write_all(bytes)?;
                 stdout.flush()
             }
-            Self::File { file, .. } => file.write_all(bytes),
+            Self::File(file) => file.write_all(bytes),
         }
+    }
+}
+
+impl LogFile {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = open_file(&path)?;
+        Ok(Self {
+            size: file.metadata()?.len(),
+            path,
+            file,
+            rotation: None,
+        })
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.file = open_file(&self.path)?;
+        self.size = self.file.metadata()?.len();
+        Ok(())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let size = self.size.saturating_add(bytes.len() as u64);
+        if let Some(rotation) = self
+            .rotation
+            .filter(|rotation| size > rotation.max_size && self.size > 0)
+        {
+            // A file that cannot be put aside grows on; better than no log.
+            let rotated = rotation.put_aside(&self.path).and_then(|()| self.reopen());
+            if rotated.is_err() {
+                self.size = 0;
+            }
+        }
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes)
     }
 }
 
@@ -225,6 +272,7 @@ impl<R: Render> Writer<R> {
                 self.lines += 1;
             }
             Message::Flush(done) => {
+                self.report_lost();
                 self.write();
                 // Whoever asked may have given up waiting.
                 done.try_send(()).ok();

@@ -1,6 +1,7 @@
 //! The journey of one request: route, plan, service, answer. The whole life of a request is readable here.
 
 mod attempt;
+pub mod layer;
 mod record;
 mod worker;
 
@@ -18,7 +19,7 @@ use crate::{
 };
 
 pub use record::Sent;
-pub use worker::{Internals, Worker};
+pub use worker::{Internals, Parts, Worker};
 
 /// A request under way, from its head to the last byte of its answer.
 pub struct Journey {
@@ -67,7 +68,10 @@ impl Journey {
             return empty(StatusCode::OK);
         }
         self.arrival = Some(self.arrived(&self.exchange.request));
-        let mut response = self.route_and_answer(interim).await;
+        let mut response = match self.worker.stack.clone() {
+            None => self.route_and_answer(interim).await,
+            Some(stack) => Box::pin(self.through(&stack, interim)).await,
+        };
         self.departs(&mut response);
         response
     }

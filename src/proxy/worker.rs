@@ -12,6 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::layer::Stack;
 use crate::{
     exchange::{Exchange, Response, forwarded::Forwarding},
     observe::AccessLog,
@@ -30,14 +31,26 @@ pub trait Internals: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Response>>>;
 }
 
+/// What a worker is made of.
+pub struct Parts {
+    pub cell: Arc<SnapshotCell>,
+    pub internals: Arc<dyn Internals>,
+    /// By entry point.
+    pub forwarding: Arc<[Forwarding]>,
+    pub access_log: AccessLog,
+    pub stack: Option<Stack>,
+}
+
 /// The state of a worker thread.
 pub struct Worker {
     snapshot: RefCell<CachedSnapshot>,
     pub upstream: Upstream,
     internals: Arc<dyn Internals>,
     /// By entry point.
-    forwarding: Vec<Forwarding>,
+    forwarding: Arc<[Forwarding]>,
     pub access_log: AccessLog,
+    /// Layers of the embedder around every request.
+    pub(super) stack: Option<Stack>,
     /// By entry point.
     draining: Box<[Cell<bool>]>,
     /// Open client connections.
@@ -49,19 +62,15 @@ pub struct Worker {
 
 impl Worker {
     /// A worker for the calling thread.
-    pub fn new(
-        cell: Arc<SnapshotCell>,
-        internals: Arc<dyn Internals>,
-        forwarding: Vec<Forwarding>,
-        access_log: AccessLog,
-    ) -> Rc<Self> {
+    pub fn new(parts: Parts) -> Rc<Self> {
         Rc::new(Self {
-            snapshot: RefCell::new(CachedSnapshot::new(cell)),
+            snapshot: RefCell::new(CachedSnapshot::new(parts.cell)),
             upstream: Upstream::default(),
-            internals,
-            draining: forwarding.iter().map(|_| Cell::new(false)).collect(),
-            forwarding,
-            access_log,
+            internals: parts.internals,
+            draining: parts.forwarding.iter().map(|_| Cell::new(false)).collect(),
+            forwarding: parts.forwarding,
+            access_log: parts.access_log,
+            stack: parts.stack,
             connections: Cell::new(0),
             closed: Notify::new(),
             warned: Cell::new(None),

@@ -9,6 +9,7 @@ use crate::{
     config::install::{AccessLogFields, AccessLogFormat, FieldMode},
     observe::{
         clock::{self, Zone, append},
+        escape::escape,
         json,
         sink::Render,
     },
@@ -86,7 +87,7 @@ impl Fields {
     fn common(&self, record: &AccessRecord, out: &mut Vec<u8>, extended: bool) {
         let plain = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
             let shown = self.keeps(name) && !value.is_empty();
-            escape(out, if shown { value } else { b"-" });
+            escape(out, if shown { value } else { b"-" }, true);
         };
         plain(out, "ClientHost", &client_host(record));
         out.extend(b" - ");
@@ -355,37 +356,15 @@ fn canonical(name: &HeaderName) -> String {
     letters.collect()
 }
 
-/// A value in quotes; `"-"` for none.
+/// A value in quotes; `"-"` for none. More is escaped than Traefik does, which lets a client write what looks like another line.
 fn quoted(out: &mut Vec<u8>, value: Option<&[u8]>) {
     out.push(b'"');
-    escape(out, value.filter(|value| !value.is_empty()).unwrap_or(b"-"));
+    escape(
+        out,
+        value.filter(|value| !value.is_empty()).unwrap_or(b"-"),
+        true,
+    );
     out.push(b'"');
-}
-
-/// Escapes what would end a quoted value or a line, and what a terminal obeys. Traefik escapes the quote only, so that a client can
-/// write what looks like another line.
-fn escape(out: &mut Vec<u8>, value: &[u8]) {
-    for chunk in value.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' => out.extend(b"\\\""),
-                '\\' => out.extend(b"\\\\"),
-                '\t' => out.extend(b"\\t"),
-                '\n' => out.extend(b"\\n"),
-                '\r' => out.extend(b"\\r"),
-                '\0'..='\x1f' | '\x7f' => {
-                    append(out, format_args!("\\x{:02x}", u32::from(character)))
-                }
-                '\u{80}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
-                    append(out, format_args!("\\u{:04x}", u32::from(character)))
-                }
-                _ => out.extend(character.encode_utf8(&mut [0; 4]).bytes()),
-            }
-        }
-        for byte in chunk.invalid() {
-            append(out, format_args!("\\x{byte:02x}"));
-        }
-    }
 }
 
 /// The fields that can be kept or dropped, in byte order.

@@ -54,27 +54,27 @@ fn requests_are_exported_as_traefik_does() {
     assert_eq!(
         lines(&metrics, "traefik_entrypoint_"),
         [
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="0.1"} 1"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="0.3"} 1"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="1.2"} 2"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="5"} 2"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",method="GET",protocol="http",entrypoint="web",le="+Inf"} 2"#,
-            r#"traefik_entrypoint_request_duration_seconds_sum{code="200",method="GET",protocol="http",entrypoint="web"} 0.45"#,
-            r#"traefik_entrypoint_request_duration_seconds_count{code="200",method="GET",protocol="http",entrypoint="web"} 2"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="0.1"} 0"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="0.3"} 0"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="1.2"} 0"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="5"} 0"#,
-            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web",le="+Inf"} 1"#,
-            r#"traefik_entrypoint_request_duration_seconds_sum{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 6"#,
-            r#"traefik_entrypoint_request_duration_seconds_count{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 1"#,
-            r#"traefik_entrypoint_requests_bytes_total{code="200",method="GET",protocol="http",entrypoint="web"} 20"#,
-            r#"traefik_entrypoint_requests_bytes_total{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 10"#,
-            r#"traefik_entrypoint_requests_tls_total{tls_version="1.3",tls_cipher="TLS_AES_128_GCM_SHA256",entrypoint="web"} 1"#,
-            r#"traefik_entrypoint_requests_total{code="200",method="GET",protocol="http",entrypoint="web"} 2"#,
-            r#"traefik_entrypoint_requests_total{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 1"#,
-            r#"traefik_entrypoint_responses_bytes_total{code="200",method="GET",protocol="http",entrypoint="web"} 200"#,
-            r#"traefik_entrypoint_responses_bytes_total{code="418",method="EXTENSION_METHOD",protocol="http",entrypoint="web"} 100"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",entrypoint="web",method="GET",protocol="http",le="0.1"} 1"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",entrypoint="web",method="GET",protocol="http",le="0.3"} 1"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",entrypoint="web",method="GET",protocol="http",le="1.2"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",entrypoint="web",method="GET",protocol="http",le="5"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",entrypoint="web",method="GET",protocol="http",le="+Inf"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_sum{code="200",entrypoint="web",method="GET",protocol="http"} 0.45"#,
+            r#"traefik_entrypoint_request_duration_seconds_count{code="200",entrypoint="web",method="GET",protocol="http"} 2"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http",le="0.1"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http",le="0.3"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http",le="1.2"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http",le="5"} 0"#,
+            r#"traefik_entrypoint_request_duration_seconds_bucket{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http",le="+Inf"} 1"#,
+            r#"traefik_entrypoint_request_duration_seconds_sum{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http"} 6"#,
+            r#"traefik_entrypoint_request_duration_seconds_count{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http"} 1"#,
+            r#"traefik_entrypoint_requests_bytes_total{code="200",entrypoint="web",method="GET",protocol="http"} 20"#,
+            r#"traefik_entrypoint_requests_bytes_total{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http"} 10"#,
+            r#"traefik_entrypoint_requests_tls_total{entrypoint="web",tls_cipher="TLS_AES_128_GCM_SHA256",tls_version="1.3"} 1"#,
+            r#"traefik_entrypoint_requests_total{code="200",entrypoint="web",method="GET",protocol="http"} 2"#,
+            r#"traefik_entrypoint_requests_total{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http"} 1"#,
+            r#"traefik_entrypoint_responses_bytes_total{code="200",entrypoint="web",method="GET",protocol="http"} 200"#,
+            r#"traefik_entrypoint_responses_bytes_total{code="418",entrypoint="web",method="EXTENSION_METHOD",protocol="http"} 100"#,
         ]
     );
 }
@@ -217,7 +217,7 @@ fn servers_say_why_they_are_down() {
             format!("portway_service_server_idle_connections{{{labels}}} 1"),
             format!("portway_service_server_in_flight_requests{{{labels}}} 3"),
             format!("portway_service_server_open_connections{{{labels}}} 1"),
-            format!("portway_service_server_state{{{labels},reason=\"probe_failed\"}} 0"),
+            format!("portway_service_server_state{{reason=\"probe_failed\",{labels}}} 0"),
         ]
     );
     drop(server);
@@ -289,6 +289,6 @@ fn every_metric_can_appear_and_only_known_ones_do() {
             metric.name
         );
     }
-    assert!(text.contains("traefik_tls_certs_not_after{cn=\"a.example\",serial=\"17\",sans=\"a.example,b.example\"} 1000000\n"));
+    assert!(text.contains("traefik_tls_certs_not_after{cn=\"a.example\",sans=\"a.example,b.example\",serial=\"17\"} 1000000\n"));
     assert!(text.contains("portway_tls_certificates{status=\"expired\"} 1\n"));
 }

@@ -103,11 +103,10 @@ impl Resolver {
     /// Returns when addresses differ from `known`.
     pub async fn changed(&self, known: &Arc<Addresses>) -> Arc<Addresses> {
         let mut results = self.results.clone();
-        match results
-            .wait_for(|results| results.addresses != *known)
-            .await
-        {
-            Ok(results) => Arc::clone(&results.addresses),
+        let differs = results.wait_for(|results| results.addresses != *known);
+        let changed = differs.await.map(|results| Arc::clone(&results.addresses));
+        match changed {
+            Ok(addresses) => addresses,
             // The task has ended: nothing will ever change.
             Err(_) => std::future::pending().await,
         }

@@ -1,0 +1,295 @@
+//! The only composition root: builds the rooms, owns the tasks, orders start and stop.
+
+mod doors;
+mod internals;
+mod signals;
+mod worker;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    admin::{Admin, Readiness},
+    compile::{MakeHook, Plugins, Workshop},
+    config::{Diagnostic, Install, install},
+    control::{Control, Parts},
+    drain::{Drain, Tasks},
+    exchange::{Body, Response},
+    middleware::Hook,
+    observe::{AccessLog, Log, Metrics},
+    proxy::layer::{MakeStack, Next, Stack},
+    provider::{Provider, Reload, Updates, file::FileProvider},
+    runtime::{self, Settings, Workers},
+    service::Slots,
+    snapshot::{Snapshot, SnapshotCell},
+    systemd,
+    upstream::{
+        resolve::{Resolver, SystemLookup},
+        transport::system_roots,
+    },
+};
+
+use doors::Door;
+
+/// Updates that may wait for control; a provider with more to say waits itself.
+const UPDATES: usize = 16;
+/// How long to wait for the first configuration before listening without it.
+const FIRST_CONFIGURATION: Duration = Duration::from_secs(5);
+/// How long logs may take to be written at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+/// How long tasks of the control thread may take to end.
+const TASKS_END: Duration = Duration::from_secs(1);
+
+/// Portway, ready to run.
+pub struct App {
+    install: Arc<Install>,
+    /// What was found in the install configuration.
+    diagnostics: Vec<Diagnostic>,
+    providers: Vec<Box<dyn Provider>>,
+    plugins: Plugins,
+    make_stack: Option<MakeStack>,
+}
+
+impl App {
+    /// An app with this install configuration.
+    ///
+    /// To embed Portway, add middlewares and providers of your own before you run it.
+    pub fn new(install: Install, diagnostics: Vec<Diagnostic>) -> Self {
+        Self { install: Arc::new(install), diagnostics, providers: Vec::new(), plugins: Plugins::default(), make_stack: None }
+    }
+
+    /// Adds a middleware. Routing configuration uses it as `plugin: { NAME: { options } }`; `make` gets the options and says what is
+    /// wrong with them, or makes the middleware.
+    #[must_use]
+    pub fn middleware<F>(mut self, name: &str, make: F) -> Self
+    where
+        F: Fn(&serde_json::Value) -> Result<Arc<dyn Hook>, String> + Send + Sync + 'static,
+    {
+        let make: Arc<MakeHook> = Arc::new(make);
+        self.plugins.add(name, make);
+        self
+    }
+
+    /// Adds a source of routing configuration.
+    #[must_use]
+    pub fn provider(mut self, provider: impl Provider) -> Self {
+        self.providers.push(Box::new(provider));
+        self
+    }
+
+    /// Puts a tower layer around every request, inside the handling of forwarding headers and before routing. A second layer
+    /// replaces the first: compose them with [`tower::ServiceBuilder`].
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: tower::Layer<Next> + Send + Sync + 'static,
+        L::Service: tower::Service<http::Request<Body>, Response = Response> + Clone + 'static,
+        <L::Service as tower::Service<http::Request<Body>>>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.make_stack = Some(Arc::new(move || Stack::new(&layer)));
+        self
+    }
+
+    /// Serves until told to stop by a signal.
+    pub fn run(self) -> anyhow::Result<()> {
+        let inherited = systemd::inherited_sockets();
+        runtime::log_panics();
+        let log = Log::start(&self.install.log).context("log")?;
+        // Roots and certificates need a provider; a second call in an embedding process finds one and changes nothing.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        for diagnostic in &self.diagnostics {
+            tracing::warn!("{diagnostic}");
+        }
+        let files = runtime::raise_open_files().context("limit of open files")?;
+        let settings = settings(&self.install);
+        let doors = doors::open(&self.install, inherited, settings.workers, files).map_err(|failed| {
+            let text: Vec<_> = failed.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!(text.join("\n"))
+        })?;
+        let served = runtime::control(self.serve(doors, settings, log.clone()))?;
+        log.flush(LOG_FLUSH);
+        served
+    }
+
+    async fn serve(self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
+        let metrics = metrics(&self.install);
+        log.watch(&metrics);
+        let access_log = access_log(&self.install, &metrics);
+        let (drain, _) = Drain::new();
+        let (mut tasks, reload) = (Tasks::default(), Reload::default());
+        let cell = Arc::new(SnapshotCell::new(Arc::new(Snapshot::default())));
+        let readiness = Arc::new(Readiness::default());
+        let admin = Admin::new(Arc::clone(&self.install), self.diagnostics.clone(), metrics.clone(), Arc::clone(&readiness));
+        let grace = doors.iter().map(|door| door.accept_grace + door.grace).max().unwrap_or_default();
+        let shared = worker::Shared {
+            cell: Arc::clone(&cell),
+            internals: Arc::new(internals::Answers::new(admin)),
+            forwarding: doors::forwarding(&self.install, &hostname()).into(),
+            access_log: access_log.clone(),
+            make_stack: self.make_stack.clone(),
+            drain: drain.watch(),
+        };
+        self.start_control(&mut tasks, &cell, &metrics, &reload).await;
+        first_configuration(&cell).await;
+        let workers = worker::start(settings, doors, shared)?;
+        readiness.set_live();
+        let notifier = systemd::Notifier::from_env().ok().flatten();
+        notify(&notifier, systemd::Notifier::ready);
+        tracing::info!(workers = workers.len(), "Portway {} serves", env!("CARGO_PKG_VERSION"));
+        let stop = signals::Stop { drain: &drain, readiness: &readiness, grace };
+        let ended = wait(workers, &mut tasks, &stop, signals::Hands { reload, access_log: access_log.clone() }, &notifier).await;
+        tasks.finish(Instant::now() + TASKS_END).await;
+        access_log.flush(LOG_FLUSH);
+        ended
+    }
+
+    /// Starts everything that makes snapshots.
+    async fn start_control(mut self, tasks: &mut Tasks, cell: &Arc<SnapshotCell>, metrics: &Metrics, reload: &Reload) {
+        let (sender, updates) = mpsc::channel(UPDATES);
+        if let Some(options) = &self.install.providers.file {
+            match FileProvider::new(options, reload.signal()) {
+                Ok(provider) => self.providers.push(Box::new(provider)),
+                Err(diagnostic) => tracing::error!("{diagnostic}"),
+            }
+        }
+        let (resolver, resolving) = Resolver::new(SystemLookup::default());
+        tasks.spawn("resolver", resolving);
+        let (roots, unusable) = system_roots();
+        for reason in unusable {
+            tracing::warn!(%reason, "a certificate authority of the system cannot be used");
+        }
+        let names = self.providers.iter().map(|provider| Arc::from(provider.name())).collect();
+        let control = Control::new(Parts {
+            install: Arc::clone(&self.install),
+            workshop: Arc::new(Workshop { metrics: metrics.clone(), slots: Slots::default(), system_roots: roots, plugins: self.plugins }),
+            cell: Arc::clone(cell),
+            resolver,
+            providers: names,
+            updates,
+            reload: reload.signal(),
+        })
+        .await;
+        tasks.spawn("control", control.run());
+        for provider in self.providers {
+            let name = provider.name().to_owned();
+            let updates = Updates::new(&name, sender.clone());
+            tasks.spawn(format!("provider {name}"), async move {
+                provider.run(updates).await;
+                // What it said last holds; its end is nobody's loss.
+                std::future::pending::<()>().await;
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("install", &self.install).finish_non_exhaustive()
+    }
+}
+
+fn settings(install: &Install) -> Settings {
+    let default = Settings::default();
+    match install.core.workers {
+        0 => default,
+        workers => Settings { workers, ..default },
+    }
+}
+
+fn metrics(install: &Install) -> Metrics {
+    install.metrics.prometheus.as_ref().map_or_else(Metrics::default, Metrics::new)
+}
+
+fn access_log(install: &Install, metrics: &Metrics) -> AccessLog {
+    let Some(options) = &install.access_log else { return AccessLog::default() };
+    AccessLog::open(options, metrics).unwrap_or_else(|error| {
+        tracing::error!(path = %options.file_path, %error, "accessLog.filePath cannot be opened: there will be no access log");
+        AccessLog::default()
+    })
+}
+
+/// What `X-Forwarded-Server` says.
+fn hostname() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+/// Waits until the first snapshot is in force, so that no early request is told that its route does not exist.
+async fn first_configuration(cell: &SnapshotCell) {
+    let mut changes = cell.subscribe();
+    let live = changes.wait_for(|generation| *generation > 0);
+    if tokio::time::timeout(FIRST_CONFIGURATION, live).await.is_err() {
+        tracing::warn!("no configuration yet: listening without routes");
+    }
+}
+
+fn notify(notifier: &Option<systemd::Notifier>, tell: impl FnOnce(&systemd::Notifier) -> std::io::Result<()>) {
+    if let Some(notifier) = notifier
+        && let Err(error) = tell(notifier)
+    {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Waits for the end: signals start it, a lost task or worker starts it too.
+async fn wait(
+    mut workers: Workers,
+    tasks: &mut Tasks,
+    stop: &signals::Stop<'_>,
+    hands: signals::Hands,
+    notifier: &Option<systemd::Notifier>,
+) -> anyhow::Result<()> {
+    let mut failure = None;
+    let mut left = workers.len();
+    let signals = signals::handle(stop, &hands);
+    tokio::pin!(signals);
+    let watchdog = watchdog(notifier);
+    tokio::pin!(watchdog);
+    let mut draining = stop.drain.watch();
+    let mut told = false;
+    while left > 0 {
+        tokio::select! {
+            ended = workers.ended() => {
+                left = if ended.is_some() { left - 1 } else { 0 };
+                if !stop.drain.watch().is_draining() {
+                    failure = Some("a worker thread ended");
+                    stop.begin();
+                }
+            }
+            ended = tasks.ended() => {
+                tracing::error!(task = %ended.name, outcome = ?ended.outcome, "a task ended that must not; stopping");
+                failure = Some("a task ended that must not");
+                stop.begin();
+            }
+            outcome = &mut signals => outcome?,
+            () = draining.draining(), if !told => {
+                told = true;
+                notify(notifier, systemd::Notifier::stopping);
+            }
+            () = &mut watchdog => {}
+        }
+    }
+    let panics = workers.join();
+    match (panics.first(), failure) {
+        (Some(panic), _) => Err(anyhow::anyhow!("{panic}")),
+        (None, Some(failure)) => Err(anyhow::anyhow!("{failure}")),
+        (None, None) => Ok(()),
+    }
+}
+
+async fn watchdog(notifier: &Option<systemd::Notifier>) {
+    let Some((notifier, every)) = notifier.as_ref().and_then(|notifier| Some((notifier, notifier.watchdog()?))) else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(every / 2).await;
+        if let Err(error) = notifier.alive() {
+            tracing::warn!(%error, "systemd's watchdog could not be told");
+        }
+    }
+}
+
+/// Where the install configuration's warnings go when nobody runs the app, as in `check`.
+pub use install::INTERNAL as INTERNAL_ENTRY_POINT;

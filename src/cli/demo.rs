@@ -1,0 +1,225 @@
+//! `portway demo`: three replicas, the proxy in front of them, and addresses to try.
+
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    fs, io,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::{body::{Bytes, Incoming}, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+
+/// Where the demo listens unless `--port` says otherwise; the replicas and the API take the ports above.
+const PORT: u16 = 8000;
+const REPLICAS: u16 = 3;
+
+/// Runs the demo until it is ended.
+pub(super) fn run(arguments: &[String]) -> ExitCode {
+    match start(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            super::complain(&format!("demo: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &[String]) -> io::Result<ExitCode> {
+    let ports = Ports { base: port(arguments)? };
+    let folder = std::env::temp_dir().join(format!("portway-demo-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("routing.yml"), routing(ports))?;
+    for number in 1..=REPLICAS {
+        replica(number, ports.replica(number))?;
+    }
+    writeln!(io::stdout(), "{}", guide(ports, &folder))?;
+    let code = super::run::run(&flags(ports, &folder));
+    fs::remove_dir_all(&folder)?;
+    Ok(code)
+}
+
+/// The ports of one demo.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    base: u16,
+}
+
+impl Ports {
+    fn api(self) -> u16 {
+        self.base + 80
+    }
+
+    fn replica(self, number: u16) -> u16 {
+        self.base + 100 + number
+    }
+}
+
+fn port(arguments: &[String]) -> io::Result<u16> {
+    let text = match arguments {
+        [] => return Ok(PORT),
+        [flag, value] if flag == "--port" => value.as_str(),
+        [flag] if flag.starts_with("--port=") => &flag["--port=".len()..],
+        _ => return Err(io::Error::other("only --port N is understood (default 8000)")),
+    };
+    match text.parse() {
+        Ok(port) if port >= 1 && port < u16::MAX - 200 => Ok(port),
+        _ => Err(io::Error::other(format!("--port: `{text}` is not a port below 65335"))),
+    }
+}
+
+fn flags(ports: Ports, folder: &Path) -> Vec<String> {
+    vec![
+        format!("--entryPoints.web.address=127.0.0.1:{}", ports.base),
+        format!("--entryPoints.traefik.address=127.0.0.1:{}", ports.api()),
+        format!("--providers.file.filename={}", folder.join("routing.yml").display()),
+        "--api.insecure=true".into(),
+        "--metrics.prometheus=true".into(),
+        "--ping=true".into(),
+        "--log.level=WARN".into(),
+    ]
+}
+
+fn routing(ports: Ports) -> String {
+    let mut servers = String::new();
+    for number in 1..=REPLICAS {
+        // Formatting into a string cannot fail.
+        let _written = writeln!(servers, "          - url: http://127.0.0.1:{}", ports.replica(number));
+    }
+    let check = "        healthCheck: { path: /health, interval: 1s, timeout: 500ms }";
+    format!(
+        "http:
+  routers:
+    turns: {{ rule: 'PathPrefix(`/`)', service: turns }}
+    sticky: {{ rule: 'PathPrefix(`/sticky`)', service: sticky }}
+    limited: {{ rule: 'PathPrefix(`/limited`)', service: turns, middlewares: [limit] }}
+  middlewares:
+    limit: {{ rateLimit: {{ average: 2, burst: 5 }} }}
+  services:
+    turns:
+      loadBalancer:
+{check}
+        servers:
+{servers}    sticky:
+      loadBalancer:
+{check}
+        sticky: {{ cookie: {{ name: portway_demo, httpOnly: true }} }}
+        servers:
+{servers}"
+    )
+}
+
+fn guide(ports: Ports, folder: &Path) -> String {
+    let (web, api, second) = (ports.base, ports.api(), ports.replica(2));
+    format!(
+        "Portway demo: three replicas behind http://127.0.0.1:{web} (end with Ctrl-C)
+
+  curl http://127.0.0.1:{web}/                           three replicas in turn
+  curl -c jar -b jar http://127.0.0.1:{web}/sticky       one replica, by cookie
+  curl -i http://127.0.0.1:{web}/limited                 429 after a burst of five
+  curl -X POST http://127.0.0.1:{second}/fail            replica 2 fails its health check and leaves
+  curl -X POST http://127.0.0.1:{second}/recover         ... and returns
+  curl http://127.0.0.1:{api}/api/http/services          servers and their state
+  curl http://127.0.0.1:{api}/metrics                    for Prometheus
+
+The routing file is {}; edit it and see it go live.",
+        folder.join("routing.yml").display()
+    )
+}
+
+/// Starts a replica on a thread of its own; it lives as long as the process.
+fn replica(number: u16, port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .map_err(|error| io::Error::other(format!("cannot listen on port {port}: {error} (choose others with --port)")))?;
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let state = Arc::new(Replica { number, failed: AtomicBool::new(false), served: AtomicU64::new(0) });
+    std::thread::Builder::new().name(format!("replica-{number}")).spawn(move || {
+        runtime.block_on(async {
+            if let Err(error) = accept(listener, state).await {
+                tracing::error!(%error, "replica ended");
+            }
+        });
+    })?;
+    Ok(())
+}
+
+struct Replica {
+    number: u16,
+    failed: AtomicBool,
+    served: AtomicU64,
+}
+
+async fn accept(listener: TcpListener, state: Arc<Replica>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (socket, _) = listener.accept().await?;
+        while connections.try_join_next().is_some() {}
+        let state = Arc::clone(&state);
+        let service = service_fn(move |request| {
+            let response = state.answer(&request);
+            async { Ok::<_, Infallible>(response) }
+        });
+        connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+    }
+}
+
+impl Replica {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let failed = self.failed.load(Relaxed);
+        let (status, text) = match (request.method(), request.uri().path()) {
+            (&Method::POST, "/fail") => {
+                self.failed.store(true, Relaxed);
+                (StatusCode::OK, "failing from now on\n".to_owned())
+            }
+            (&Method::POST, "/recover") => {
+                self.failed.store(false, Relaxed);
+                (StatusCode::OK, "well again\n".to_owned())
+            }
+            (_, "/health") if failed => (StatusCode::SERVICE_UNAVAILABLE, "failing\n".to_owned()),
+            (_, "/health") => (StatusCode::OK, "ok\n".to_owned()),
+            (_, path) => {
+                let served = self.served.fetch_add(1, Relaxed) + 1;
+                (StatusCode::OK, format!("replica-{} answered {path} (its request number {served})\n", self.number))
+            }
+        };
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn port_is_the_only_argument() {
+        assert_eq!(port(&[]).unwrap(), 8000);
+        assert_eq!(port(&arguments("--port 9000")).unwrap(), 9000);
+        assert_eq!(port(&arguments("--port=9000")).unwrap(), 9000);
+        for wrong in ["--port", "--port x", "--port 70000", "9000", "--port 9000 x"] {
+            assert!(port(&arguments(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_routing_file_has_every_replica_twice() {
+        let text = routing(Ports { base: 8000 });
+        assert_eq!(text.matches("url: http://127.0.0.1:810").count(), 6, "{text}");
+    }
+}
