@@ -30,7 +30,7 @@ impl Internals for Answers {
                 Internal::Ping => admin.ping(),
                 Internal::Noop => fault::status_response(StatusCode::IM_A_TEAPOT),
                 Internal::Prometheus => elsewhere(move || admin.prometheus(&request)).await,
-                Internal::Api => elsewhere(move || admin.api(&request, &snapshot.catalog, None)).await,
+                Internal::Api => elsewhere(move || admin.api(&request, &catalog(&snapshot), None)).await,
             }
         })
     }
@@ -51,4 +51,8 @@ async fn elsewhere(make: impl FnOnce() -> Response + Send + 'static) -> Response
         Ok((parts, bytes)) => Response::from_parts(parts, Body::Full(bytes)),
         Err(_) => fault::text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"),
     }
+}
+
+fn catalog(_: &Snapshot) -> crate::admin::Catalog {
+    crate::admin::Catalog::default()
 }
