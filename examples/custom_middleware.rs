@@ -29,20 +29,29 @@ static GREETING: HeaderName = HeaderName::from_static("x-greeting");
 
 impl Greet {
     fn new(options: &serde_json::Value) -> Result<Arc<dyn Hook>, String> {
-        let name = options.get("name").and_then(|name| name.as_str()).ok_or("`name` is missing: say who is to be greeted")?;
-        let greeting = HeaderValue::from_str(&format!("hello {name}")).map_err(|_| "`name` cannot stand in a header")?;
+        let name = options
+            .get("name")
+            .and_then(|name| name.as_str())
+            .ok_or("`name` is missing: say who is to be greeted")?;
+        let greeting = HeaderValue::from_str(&format!("hello {name}"))
+            .map_err(|_| "`name` cannot stand in a header")?;
         Ok(Arc::new(Self { greeting }))
     }
 }
 
 impl Hook for Greet {
     fn request(&self, exchange: &mut Exchange) -> Flow {
-        exchange.request.headers.insert(&GREETING, self.greeting.clone());
+        exchange
+            .request
+            .headers
+            .insert(&GREETING, self.greeting.clone());
         Flow::Continue
     }
 
     fn response(&self, _: &mut Exchange, response: &mut Response) {
-        response.headers_mut().insert(&GREETING, self.greeting.clone());
+        response
+            .headers_mut()
+            .insert(&GREETING, self.greeting.clone());
     }
 }
 
@@ -50,11 +59,20 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let environment: Vec<_> = std::env::vars().collect();
     let directory = std::env::current_dir()?;
-    let sources = Sources { arguments: &arguments, environment: &environment, directory: &directory };
+    let sources = Sources {
+        arguments: &arguments,
+        environment: &environment,
+        directory: &directory,
+    };
     let loaded = load_install(&sources).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
     let layer = tower::util::MapResponseLayer::new(|mut response: Response| {
-        response.headers_mut().insert("x-layer", HeaderValue::from_static("tower"));
+        response
+            .headers_mut()
+            .insert("x-layer", HeaderValue::from_static("tower"));
         response
     });
-    App::new(loaded.install, loaded.diagnostics).middleware("greet", Greet::new).layer(layer).run()
+    App::new(loaded.install, loaded.diagnostics)
+        .middleware("greet", Greet::new)
+        .layer(layer)
+        .run()
 }

@@ -38,7 +38,10 @@ fn routing(tick: u64) -> Routing {
         ..Router::default()
     };
     let mut routing = Routing::default();
-    routing.http.routers.insert("tick".to_owned(), router.into());
+    routing
+        .http
+        .routers
+        .insert("tick".to_owned(), router.into());
     routing
 }
 
@@ -46,7 +49,13 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let environment: Vec<_> = std::env::vars().collect();
     let directory = std::env::current_dir()?;
-    let sources = Sources { arguments: &arguments, environment: &environment, directory: &directory };
+    let sources = Sources {
+        arguments: &arguments,
+        environment: &environment,
+        directory: &directory,
+    };
     let loaded = load_install(&sources).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
-    App::new(loaded.install, loaded.diagnostics).provider(Ticker).run()
+    App::new(loaded.install, loaded.diagnostics)
+        .provider(Ticker)
+        .run()
 }

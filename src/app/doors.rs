@@ -65,15 +65,28 @@ pub(super) fn open(
         }
         let ours = inherited.iter().position(|socket| socket.name == *name);
         let listeners = match ours {
-            Some(at) => inherited.swap_remove(at).listener.and_then(|listener| copies(listener, workers)),
+            Some(at) => inherited
+                .swap_remove(at)
+                .listener
+                .and_then(|listener| copies(listener, workers)),
             None => bind(config, workers),
         };
         match listeners {
             Ok(listeners) => doors.push(Door {
                 options: options(index, name, config, share(files, workers, config, name)),
                 listeners,
-                accept_grace: config.transport.life_cycle.request_accept_grace_timeout.positive().unwrap_or_default(),
-                grace: config.transport.life_cycle.grace_time_out.positive().unwrap_or_default(),
+                accept_grace: config
+                    .transport
+                    .life_cycle
+                    .request_accept_grace_timeout
+                    .positive()
+                    .unwrap_or_default(),
+                grace: config
+                    .transport
+                    .life_cycle
+                    .grace_time_out
+                    .positive()
+                    .unwrap_or_default(),
             }),
             Err(error) => failed.push(CannotOpen {
                 name: name.clone(),
@@ -83,13 +96,19 @@ pub(super) fn open(
             }),
         }
     }
-    if failed.is_empty() { Ok(doors) } else { Err(failed) }
+    if failed.is_empty() {
+        Ok(doors)
+    } else {
+        Err(failed)
+    }
 }
 
 /// One socket for all workers: systemd opened no more.
 fn copies(listener: Listener, workers: usize) -> io::Result<Vec<Listener>> {
     listener.set_nonblocking(true)?;
-    let mut listeners = (1..workers).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let mut listeners = (1..workers)
+        .map(|_| listener.try_clone())
+        .collect::<io::Result<Vec<_>>>()?;
     listeners.push(listener);
     Ok(listeners)
 }
@@ -99,11 +118,17 @@ fn bind(config: &install::EntryPoint, workers: usize) -> io::Result<Vec<Listener
     if config.address.host.is_empty() {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         // A machine without IPv6 still has the other family.
-        return entrypoint::bind(any, workers, config.reuse_port).or_else(|error| match error.raw_os_error() {
-            Some(code) if code == rustix::io::Errno::AFNOSUPPORT.raw_os_error() => {
-                entrypoint::bind(SocketAddr::from(([0, 0, 0, 0], port)), workers, config.reuse_port)
+        return entrypoint::bind(any, workers, config.reuse_port).or_else(|error| {
+            match error.raw_os_error() {
+                Some(code) if code == rustix::io::Errno::AFNOSUPPORT.raw_os_error() => {
+                    entrypoint::bind(
+                        SocketAddr::from(([0, 0, 0, 0], port)),
+                        workers,
+                        config.reuse_port,
+                    )
+                }
+                _ => Err(error),
             }
-            _ => Err(error),
         });
     }
     let address = match config.address.host.parse::<IpAddr>() {
@@ -118,7 +143,9 @@ fn bind(config: &install::EntryPoint, workers: usize) -> io::Result<Vec<Listener
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (another process has the port; stop it or choose another address)",
+        io::ErrorKind::AddrInUse => {
+            " (another process has the port; stop it or choose another address)"
+        }
         io::ErrorKind::PermissionDenied => {
             " (ports below 1024 need the capability NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start)"
         }
@@ -136,10 +163,20 @@ fn share(files: u64, workers: usize, config: &install::EntryPoint, name: &str) -
     if config.transport.max_connections > 0 {
         share = share.min(config.transport.max_connections.div_ceil(workers.max(1)));
     }
-    if name == INTERNAL { share + INTERNAL_CONNECTIONS } else { share }.max(1)
+    if name == INTERNAL {
+        share + INTERNAL_CONNECTIONS
+    } else {
+        share
+    }
+    .max(1)
 }
 
-fn options(index: usize, name: &str, config: &install::EntryPoint, max_connections: usize) -> EntryPoint {
+fn options(
+    index: usize,
+    name: &str,
+    config: &install::EntryPoint,
+    max_connections: usize,
+) -> EntryPoint {
     let timeouts = &config.transport.responding_timeouts;
     EntryPoint {
         index,
@@ -164,8 +201,14 @@ fn options(index: usize, name: &str, config: &install::EntryPoint, max_connectio
         max_connections,
         max_streams: config.http2.max_concurrent_streams,
         header_table: config.http2.max_decoder_header_table_size,
-        proxy_protocol: config.proxy_protocol.as_ref().map(|proxy| trust(proxy.insecure, &proxy.trusted_ips)),
-        forwarded: trust(config.forwarded_headers.insecure, &config.forwarded_headers.trusted_ips),
+        proxy_protocol: config
+            .proxy_protocol
+            .as_ref()
+            .map(|proxy| trust(proxy.insecure, &proxy.trusted_ips)),
+        forwarded: trust(
+            config.forwarded_headers.insecure,
+            &config.forwarded_headers.trusted_ips,
+        ),
     }
 }
 
@@ -185,8 +228,14 @@ pub(super) fn forwarding(install: &Install, hostname: &str) -> Vec<Forwarding> {
     let doors = install.entry_points.values();
     doors
         .map(|door| Forwarding {
-            keep: door.forwarded_headers.connection.iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect(),
-            not_append: door.forwarded_headers.not_append_x_forwarded_for || install.global.not_append_x_forwarded_for,
+            keep: door
+                .forwarded_headers
+                .connection
+                .iter()
+                .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+                .collect(),
+            not_append: door.forwarded_headers.not_append_x_forwarded_for
+                || install.global.not_append_x_forwarded_for,
             aliases: aliases(&door.http),
             server: server.clone(),
         })
@@ -194,7 +243,10 @@ pub(super) fn forwarding(install: &Install, hostname: &str) -> Vec<Forwarding> {
 }
 
 fn aliases(http: &install::EntryPointHttp) -> Aliases {
-    let (strategy, underscore_only) = match (http.alias_headers_strategy, http.underscore_headers_strategy) {
+    let (strategy, underscore_only) = match (
+        http.alias_headers_strategy,
+        http.underscore_headers_strategy,
+    ) {
         (Some(strategy), _) => (strategy, false),
         (None, Some(strategy)) => (strategy, true),
         (None, None) => (AliasStrategy::Keep, false),
@@ -204,7 +256,10 @@ fn aliases(http: &install::EntryPointHttp) -> Aliases {
         AliasStrategy::Delete => forwarded::AliasStrategy::Delete,
         AliasStrategy::Reject => forwarded::AliasStrategy::Reject,
     };
-    Aliases { strategy, underscore_only }
+    Aliases {
+        strategy,
+        underscore_only,
+    }
 }
 
 /// What one worker needs of a door.
@@ -224,7 +279,10 @@ mod tests {
         assert_eq!(share(20_000, 2, &config, "web"), (20_000 - 128 - 128) / 4);
         config.transport.max_connections = 100;
         assert_eq!(share(20_000, 2, &config, "web"), 50);
-        assert_eq!(share(20_000, 2, &config, INTERNAL), 50 + INTERNAL_CONNECTIONS);
+        assert_eq!(
+            share(20_000, 2, &config, INTERNAL),
+            50 + INTERNAL_CONNECTIONS
+        );
         assert_eq!(share(10, 2, &config, "web"), 1);
     }
 
@@ -232,10 +290,17 @@ mod tests {
     fn a_port_in_use_is_explained() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut install = Install::default();
-        let door = install::EntryPoint { address: taken.local_addr().unwrap().to_string().parse().unwrap(), ..Default::default() };
+        let door = install::EntryPoint {
+            address: taken.local_addr().unwrap().to_string().parse().unwrap(),
+            ..Default::default()
+        };
         install.entry_points.insert("web".into(), door);
         let failed = open(&install, Vec::new(), 1, 1000).unwrap_err();
         let text = failed[0].to_string();
-        assert!(text.contains("entryPoints.web.address") && text.contains("another process has the port"), "{text}");
+        assert!(
+            text.contains("entryPoints.web.address")
+                && text.contains("another process has the port"),
+            "{text}"
+        );
     }
 }

@@ -18,19 +18,32 @@ pub(super) struct Answers {
 
 impl Answers {
     pub(super) fn new(admin: Admin) -> Self {
-        Self { admin: Arc::new(admin) }
+        Self {
+            admin: Arc::new(admin),
+        }
     }
 }
 
 impl Internals for Answers {
-    fn answer(&self, internal: Internal, snapshot: &Arc<Snapshot>, exchange: &Exchange) -> Pin<Box<dyn Future<Output = Response>>> {
-        let (admin, request, snapshot) = (Arc::clone(&self.admin), exchange.request.clone(), Arc::clone(snapshot));
+    fn answer(
+        &self,
+        internal: Internal,
+        snapshot: &Arc<Snapshot>,
+        exchange: &Exchange,
+    ) -> Pin<Box<dyn Future<Output = Response>>> {
+        let (admin, request, snapshot) = (
+            Arc::clone(&self.admin),
+            exchange.request.clone(),
+            Arc::clone(snapshot),
+        );
         Box::pin(async move {
             match internal {
                 Internal::Ping => admin.ping(),
                 Internal::Noop => fault::status_response(StatusCode::IM_A_TEAPOT),
                 Internal::Prometheus => elsewhere(move || admin.prometheus(&request)).await,
-                Internal::Api => elsewhere(move || admin.api(&request, &catalog(&snapshot), None)).await,
+                Internal::Api => {
+                    elsewhere(move || admin.api(&request, &catalog(&snapshot), None)).await
+                }
             }
         })
     }
@@ -49,7 +62,9 @@ async fn elsewhere(make: impl FnOnce() -> Response + Send + 'static) -> Response
     });
     match made.await {
         Ok((parts, bytes)) => Response::from_parts(parts, Body::Full(bytes)),
-        Err(_) => fault::text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"),
+        Err(_) => {
+            fault::text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+        }
     }
 }
 

@@ -19,8 +19,8 @@ use crate::{
     exchange::{Body, Response},
     middleware::Hook,
     observe::{AccessLog, Log, Metrics},
-    proxy::layer::{MakeStack, Next, Stack},
     provider::{Provider, Reload, Updates, file::FileProvider},
+    proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
     service::Slots,
     snapshot::{Snapshot, SnapshotCell},
@@ -57,7 +57,13 @@ impl App {
     ///
     /// To embed Portway, add middlewares and providers of your own before you run it.
     pub fn new(install: Install, diagnostics: Vec<Diagnostic>) -> Self {
-        Self { install: Arc::new(install), diagnostics, providers: Vec::new(), plugins: Plugins::default(), make_stack: None }
+        Self {
+            install: Arc::new(install),
+            diagnostics,
+            providers: Vec::new(),
+            plugins: Plugins::default(),
+            make_stack: None,
+        }
     }
 
     /// Adds a middleware. Routing configuration uses it as `plugin: { NAME: { options } }`; `make` gets the options and says what is
@@ -86,7 +92,8 @@ impl App {
     where
         L: tower::Layer<Next> + Send + Sync + 'static,
         L::Service: tower::Service<http::Request<Body>, Response = Response> + Clone + 'static,
-        <L::Service as tower::Service<http::Request<Body>>>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        <L::Service as tower::Service<http::Request<Body>>>::Error:
+            Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         self.make_stack = Some(Arc::new(move || Stack::new(&layer)));
         self
@@ -98,16 +105,19 @@ impl App {
         runtime::log_panics();
         let log = Log::start(&self.install.log).context("log")?;
         // Roots and certificates need a provider; a second call in an embedding process finds one and changes nothing.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .ok();
         for diagnostic in &self.diagnostics {
             tracing::warn!("{diagnostic}");
         }
         let files = runtime::raise_open_files().context("limit of open files")?;
         let settings = settings(&self.install);
-        let doors = doors::open(&self.install, inherited, settings.workers, files).map_err(|failed| {
-            let text: Vec<_> = failed.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!(text.join("\n"))
-        })?;
+        let doors =
+            doors::open(&self.install, inherited, settings.workers, files).map_err(|failed| {
+                let text: Vec<_> = failed.iter().map(ToString::to_string).collect();
+                anyhow::anyhow!(text.join("\n"))
+            })?;
         let served = runtime::control(self.serve(doors, settings, log.clone()))?;
         log.flush(LOG_FLUSH);
         served
@@ -121,8 +131,17 @@ impl App {
         let (mut tasks, reload) = (Tasks::default(), Reload::default());
         let cell = Arc::new(SnapshotCell::new(Arc::new(Snapshot::default())));
         let readiness = Arc::new(Readiness::default());
-        let admin = Admin::new(Arc::clone(&self.install), self.diagnostics.clone(), metrics.clone(), Arc::clone(&readiness));
-        let grace = doors.iter().map(|door| door.accept_grace + door.grace).max().unwrap_or_default();
+        let admin = Admin::new(
+            Arc::clone(&self.install),
+            self.diagnostics.clone(),
+            metrics.clone(),
+            Arc::clone(&readiness),
+        );
+        let grace = doors
+            .iter()
+            .map(|door| door.accept_grace + door.grace)
+            .max()
+            .unwrap_or_default();
         let shared = worker::Shared {
             cell: Arc::clone(&cell),
             internals: Arc::new(internals::Answers::new(admin)),
@@ -131,22 +150,47 @@ impl App {
             make_stack: self.make_stack.clone(),
             drain: drain.watch(),
         };
-        self.start_control(&mut tasks, &cell, &metrics, &reload).await;
+        self.start_control(&mut tasks, &cell, &metrics, &reload)
+            .await;
         first_configuration(&cell).await;
         let workers = worker::start(settings, doors, shared)?;
         readiness.set_live();
         let notifier = systemd::Notifier::from_env().ok().flatten();
         notify(&notifier, systemd::Notifier::ready);
-        tracing::info!(workers = workers.len(), "Portway {} serves", env!("CARGO_PKG_VERSION"));
-        let stop = signals::Stop { drain: &drain, readiness: &readiness, grace };
-        let ended = wait(workers, &mut tasks, &stop, signals::Hands { reload, access_log: access_log.clone() }, &notifier).await;
+        tracing::info!(
+            workers = workers.len(),
+            "Portway {} serves",
+            env!("CARGO_PKG_VERSION")
+        );
+        let stop = signals::Stop {
+            drain: &drain,
+            readiness: &readiness,
+            grace,
+        };
+        let ended = wait(
+            workers,
+            &mut tasks,
+            &stop,
+            signals::Hands {
+                reload,
+                access_log: access_log.clone(),
+            },
+            &notifier,
+        )
+        .await;
         tasks.finish(Instant::now() + TASKS_END).await;
         access_log.flush(LOG_FLUSH);
         ended
     }
 
     /// Starts everything that makes snapshots.
-    async fn start_control(mut self, tasks: &mut Tasks, cell: &Arc<SnapshotCell>, metrics: &Metrics, reload: &Reload) {
+    async fn start_control(
+        mut self,
+        tasks: &mut Tasks,
+        cell: &Arc<SnapshotCell>,
+        metrics: &Metrics,
+        reload: &Reload,
+    ) {
         let (sender, updates) = mpsc::channel(UPDATES);
         if let Some(options) = &self.install.providers.file {
             match FileProvider::new(options, reload.signal()) {
@@ -160,10 +204,19 @@ impl App {
         for reason in unusable {
             tracing::warn!(%reason, "a certificate authority of the system cannot be used");
         }
-        let names = self.providers.iter().map(|provider| Arc::from(provider.name())).collect();
+        let names = self
+            .providers
+            .iter()
+            .map(|provider| Arc::from(provider.name()))
+            .collect();
         let control = Control::new(Parts {
             install: Arc::clone(&self.install),
-            workshop: Arc::new(Workshop { metrics: metrics.clone(), slots: Slots::default(), system_roots: roots, plugins: self.plugins }),
+            workshop: Arc::new(Workshop {
+                metrics: metrics.clone(),
+                slots: Slots::default(),
+                system_roots: roots,
+                plugins: self.plugins,
+            }),
             cell: Arc::clone(cell),
             resolver,
             providers: names,
@@ -186,7 +239,9 @@ impl App {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("install", &self.install).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("install", &self.install)
+            .finish_non_exhaustive()
     }
 }
 
@@ -199,11 +254,17 @@ fn settings(install: &Install) -> Settings {
 }
 
 fn metrics(install: &Install) -> Metrics {
-    install.metrics.prometheus.as_ref().map_or_else(Metrics::default, Metrics::new)
+    install
+        .metrics
+        .prometheus
+        .as_ref()
+        .map_or_else(Metrics::default, Metrics::new)
 }
 
 fn access_log(install: &Install, metrics: &Metrics) -> AccessLog {
-    let Some(options) = &install.access_log else { return AccessLog::default() };
+    let Some(options) = &install.access_log else {
+        return AccessLog::default();
+    };
     AccessLog::open(options, metrics).unwrap_or_else(|error| {
         tracing::error!(path = %options.file_path, %error, "accessLog.filePath cannot be opened: there will be no access log");
         AccessLog::default()
@@ -220,12 +281,18 @@ fn hostname() -> String {
 async fn first_configuration(cell: &SnapshotCell) {
     let mut changes = cell.subscribe();
     let live = changes.wait_for(|generation| *generation > 0);
-    if tokio::time::timeout(FIRST_CONFIGURATION, live).await.is_err() {
+    if tokio::time::timeout(FIRST_CONFIGURATION, live)
+        .await
+        .is_err()
+    {
         tracing::warn!("no configuration yet: listening without routes");
     }
 }
 
-fn notify(notifier: &Option<systemd::Notifier>, tell: impl FnOnce(&systemd::Notifier) -> std::io::Result<()>) {
+fn notify(
+    notifier: &Option<systemd::Notifier>,
+    tell: impl FnOnce(&systemd::Notifier) -> std::io::Result<()>,
+) {
     if let Some(notifier) = notifier
         && let Err(error) = tell(notifier)
     {
@@ -280,7 +347,10 @@ async fn wait(
 }
 
 async fn watchdog(notifier: &Option<systemd::Notifier>) {
-    let Some((notifier, every)) = notifier.as_ref().and_then(|notifier| Some((notifier, notifier.watchdog()?))) else {
+    let Some((notifier, every)) = notifier
+        .as_ref()
+        .and_then(|notifier| Some((notifier, notifier.watchdog()?)))
+    else {
         return std::future::pending().await;
     };
     loop {

@@ -35,14 +35,22 @@ pub(super) struct Shared {
 }
 
 /// Starts the worker threads, each with its own listeners.
-pub(super) fn start(settings: Settings, mut doors: Vec<Door>, shared: Shared) -> io::Result<Workers> {
+pub(super) fn start(
+    settings: Settings,
+    mut doors: Vec<Door>,
+    shared: Shared,
+) -> io::Result<Workers> {
     let mut shares: Vec<Vec<WorkerShare>> = Vec::new();
     for _ in 0..settings.workers {
         shares.push(doors.iter_mut().filter_map(share).collect());
     }
     let shares = Arc::new(Mutex::new(shares));
     Workers::start(settings, move |index| {
-        let share = shares.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index).map(std::mem::take);
+        let share = shares
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(index)
+            .map(std::mem::take);
         serve(share.unwrap_or_default(), shared.clone())
     })
 }
@@ -55,7 +63,11 @@ struct WorkerShare {
 }
 
 fn share(door: &mut Door) -> Option<WorkerShare> {
-    Some(WorkerShare { options: door.options.clone(), listener: door.listeners.pop()?, accept_grace: door.accept_grace })
+    Some(WorkerShare {
+        options: door.options.clone(),
+        listener: door.listeners.pop()?,
+        accept_grace: door.accept_grace,
+    })
 }
 
 async fn serve(shares: Vec<WorkerShare>, shared: Shared) {
@@ -69,10 +81,17 @@ async fn serve(shares: Vec<WorkerShare>, shared: Shared) {
     let mut tasks = Tasks::default();
     tasks.spawn_local("timers", timer::drive());
     let sweeping = Rc::clone(&worker);
-    tasks.spawn_local("upstream sweep", async move { sweeping.upstream.sweep().await });
+    tasks.spawn_local(
+        "upstream sweep",
+        async move { sweeping.upstream.sweep().await },
+    );
     let open = Rc::new(RefCell::new(shares.len()));
     for share in shares {
-        let door = WorkerDoor { options: Rc::new(share.options), listener: share.listener, accept_grace: share.accept_grace };
+        let door = WorkerDoor {
+            options: Rc::new(share.options),
+            listener: share.listener,
+            accept_grace: share.accept_grace,
+        };
         let (worker, drain, open) = (Rc::clone(&worker), shared.drain.clone(), Rc::clone(&open));
         tasks.spawn_local(format!("listener {}", door.options.name), async move {
             listen(door, &worker, drain).await;

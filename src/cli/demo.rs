@@ -16,7 +16,11 @@ use std::{
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::{body::{Bytes, Incoming}, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 
 /// Where the demo listens unless `--port` says otherwise; the replicas and the API take the ports above.
@@ -35,7 +39,9 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> io::Result<ExitCode> {
-    let ports = Ports { base: port(arguments)? };
+    let ports = Ports {
+        base: port(arguments)?,
+    };
     let folder = std::env::temp_dir().join(format!("portway-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("routing.yml"), routing(ports))?;
@@ -69,11 +75,17 @@ fn port(arguments: &[String]) -> io::Result<u16> {
         [] => return Ok(PORT),
         [flag, value] if flag == "--port" => value.as_str(),
         [flag] if flag.starts_with("--port=") => &flag["--port=".len()..],
-        _ => return Err(io::Error::other("only --port N is understood (default 8000)")),
+        _ => {
+            return Err(io::Error::other(
+                "only --port N is understood (default 8000)",
+            ));
+        }
     };
     match text.parse() {
         Ok(port) if port >= 1 && port < u16::MAX - 200 => Ok(port),
-        _ => Err(io::Error::other(format!("--port: `{text}` is not a port below 65335"))),
+        _ => Err(io::Error::other(format!(
+            "--port: `{text}` is not a port below 65335"
+        ))),
     }
 }
 
@@ -81,7 +93,10 @@ fn flags(ports: Ports, folder: &Path) -> Vec<String> {
     vec![
         format!("--entryPoints.web.address=127.0.0.1:{}", ports.base),
         format!("--entryPoints.traefik.address=127.0.0.1:{}", ports.api()),
-        format!("--providers.file.filename={}", folder.join("routing.yml").display()),
+        format!(
+            "--providers.file.filename={}",
+            folder.join("routing.yml").display()
+        ),
         "--api.insecure=true".into(),
         "--metrics.prometheus=true".into(),
         "--ping=true".into(),
@@ -93,7 +108,11 @@ fn routing(ports: Ports) -> String {
     let mut servers = String::new();
     for number in 1..=REPLICAS {
         // Formatting into a string cannot fail.
-        let _written = writeln!(servers, "          - url: http://127.0.0.1:{}", ports.replica(number));
+        let _written = writeln!(
+            servers,
+            "          - url: http://127.0.0.1:{}",
+            ports.replica(number)
+        );
     }
     let check = "        healthCheck: { path: /health, interval: 1s, timeout: 500ms }";
     format!(
@@ -138,18 +157,30 @@ The routing file is {}; edit it and see it go live.",
 
 /// Starts a replica on a thread of its own; it lives as long as the process.
 fn replica(number: u16, port: u16) -> io::Result<()> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .map_err(|error| io::Error::other(format!("cannot listen on port {port}: {error} (choose others with --port)")))?;
+    let listener =
+        TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map_err(|error| {
+            io::Error::other(format!(
+                "cannot listen on port {port}: {error} (choose others with --port)"
+            ))
+        })?;
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let state = Arc::new(Replica { number, failed: AtomicBool::new(false), served: AtomicU64::new(0) });
-    std::thread::Builder::new().name(format!("replica-{number}")).spawn(move || {
-        runtime.block_on(async {
-            if let Err(error) = accept(listener, state).await {
-                tracing::error!(%error, "replica ended");
-            }
-        });
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let state = Arc::new(Replica {
+        number,
+        failed: AtomicBool::new(false),
+        served: AtomicU64::new(0),
+    });
+    std::thread::Builder::new()
+        .name(format!("replica-{number}"))
+        .spawn(move || {
+            runtime.block_on(async {
+                if let Err(error) = accept(listener, state).await {
+                    tracing::error!(%error, "replica ended");
+                }
+            });
+        })?;
     Ok(())
 }
 
@@ -190,7 +221,13 @@ impl Replica {
             (_, "/health") => (StatusCode::OK, "ok\n".to_owned()),
             (_, path) => {
                 let served = self.served.fetch_add(1, Relaxed) + 1;
-                (StatusCode::OK, format!("replica-{} answered {path} (its request number {served})\n", self.number))
+                (
+                    StatusCode::OK,
+                    format!(
+                        "replica-{} answered {path} (its request number {served})\n",
+                        self.number
+                    ),
+                )
             }
         };
         let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -212,7 +249,13 @@ mod tests {
         assert_eq!(port(&[]).unwrap(), 8000);
         assert_eq!(port(&arguments("--port 9000")).unwrap(), 9000);
         assert_eq!(port(&arguments("--port=9000")).unwrap(), 9000);
-        for wrong in ["--port", "--port x", "--port 70000", "9000", "--port 9000 x"] {
+        for wrong in [
+            "--port",
+            "--port x",
+            "--port 70000",
+            "9000",
+            "--port 9000 x",
+        ] {
             assert!(port(&arguments(wrong)).is_err(), "{wrong}");
         }
     }
@@ -220,6 +263,10 @@ mod tests {
     #[test]
     fn the_routing_file_has_every_replica_twice() {
         let text = routing(Ports { base: 8000 });
-        assert_eq!(text.matches("url: http://127.0.0.1:810").count(), 6, "{text}");
+        assert_eq!(
+            text.matches("url: http://127.0.0.1:810").count(),
+            6,
+            "{text}"
+        );
     }
 }

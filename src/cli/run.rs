@@ -12,7 +12,11 @@ use crate::{
 pub(super) fn run(arguments: &[String]) -> ExitCode {
     let environment: Vec<_> = std::env::vars().collect();
     let directory = std::env::current_dir().unwrap_or_default();
-    let loaded = match load_install(&Sources { arguments, environment: &environment, directory: &directory }) {
+    let loaded = match load_install(&Sources {
+        arguments,
+        environment: &environment,
+        directory: &directory,
+    }) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
             for diagnostic in &diagnostics {

@@ -54,7 +54,10 @@ impl Stack {
             let service = service.clone();
             Box::pin(async move { service.oneshot(request).await.map_err(Into::into) })
         };
-        Self { call: Rc::new(call), waiting }
+        Self {
+            call: Rc::new(call),
+            waiting,
+        }
     }
 }
 
@@ -81,9 +84,16 @@ impl Service<Request<Body>> for Next {
         let (sender, receiver) = oneshot::channel();
         // A request that a layer made up itself belongs to no journey.
         if let Some(Ticket(number)) = request.extensions().get().copied() {
-            self.0.arrived.borrow_mut().insert(number, (request, sender));
+            self.0
+                .arrived
+                .borrow_mut()
+                .insert(number, (request, sender));
         }
-        Box::pin(async move { Ok(receiver.await.unwrap_or_else(|_| fault::status_response(StatusCode::INTERNAL_SERVER_ERROR))) })
+        Box::pin(async move {
+            Ok(receiver
+                .await
+                .unwrap_or_else(|_| fault::status_response(StatusCode::INTERNAL_SERVER_ERROR)))
+        })
     }
 }
 
@@ -100,13 +110,19 @@ struct Ticket(u64);
 
 impl Journey {
     /// Sends the request through the stack; the journey goes on where it comes out.
-    pub(super) async fn through(&mut self, stack: &Stack, interim: Option<&dyn Interim>) -> Response {
+    pub(super) async fn through(
+        &mut self,
+        stack: &Stack,
+        interim: Option<&dyn Interim>,
+    ) -> Response {
         let number = stack.waiting.count.get();
         stack.waiting.count.set(number.wrapping_add(1));
         let mut answering = (stack.call)(self.to_request(Ticket(number)));
         let early = poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending if stack.waiting.arrived.borrow().contains_key(&number) => Poll::Ready(None),
+            Poll::Pending if stack.waiting.arrived.borrow().contains_key(&number) => {
+                Poll::Ready(None)
+            }
             Poll::Pending => Poll::Pending,
         });
         let answer = match early.await {
@@ -135,13 +151,23 @@ impl Journey {
         *request.version_mut() = head.version;
         *request.headers_mut() = std::mem::take(&mut head.headers);
         *request.uri_mut() = Uri::builder()
-            .scheme(if self.exchange.connection.is_tls() { "https" } else { "http" })
-            .authority(if head.host.is_empty() { "localhost" } else { &*head.host })
+            .scheme(if self.exchange.connection.is_tls() {
+                "https"
+            } else {
+                "http"
+            })
+            .authority(if head.host.is_empty() {
+                "localhost"
+            } else {
+                &*head.host
+            })
             .path_and_query(head.target.as_str())
             .build()
             .unwrap_or_default();
         request.extensions_mut().insert(ticket);
-        request.extensions_mut().insert(self.exchange.connection.peer);
+        request
+            .extensions_mut()
+            .insert(self.exchange.connection.peer);
         request
     }
 
