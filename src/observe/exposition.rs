@@ -17,7 +17,7 @@ use super::{
     labels::{HeaderLabelSet, HeaderLabels, TLS_LABELS},
     metrics::{CertificateExpiry, Metrics, Registry, Series, WatchedLog},
     names::{self, Kind, Metric, TrafficNames},
-    traffic::{Bounds, Key, Numbers, Traffic},
+    traffic::{Bounds, Key, Numbers, Totals},
 };
 
 impl Metrics {
@@ -41,7 +41,12 @@ fn gather(registry: &Registry) -> Vec<MetricFamily> {
     let mut series = registry.series();
     entry_points(registry, &series, &mut page);
     for ((router, service), traffic) in series.routers.iter() {
-        page.traffic(registry, &names::ROUTER, &[router, service], traffic);
+        page.traffic(
+            registry,
+            &names::ROUTER,
+            &[router, service],
+            &traffic.totals(),
+        );
     }
     services(registry, &series, &mut page);
     middlewares(&series, &mut page);
@@ -54,8 +59,8 @@ fn gather(registry: &Registry) -> Vec<MetricFamily> {
 
 fn entry_points(registry: &Registry, series: &Series, page: &mut Page) {
     for (name, entry_point) in series.entry_points.iter() {
-        if let Some(traffic) = &entry_point.traffic {
-            page.traffic(registry, &names::ENTRY_POINT, &[name], traffic);
+        if let Some(totals) = entry_point.traffic.totals() {
+            page.traffic(registry, &names::ENTRY_POINT, &[name], &totals);
         }
         page.number(
             &names::OPEN_CONNECTIONS,
@@ -78,8 +83,8 @@ fn entry_points(registry: &Registry, series: &Series, page: &mut Page) {
 
 fn services(registry: &Registry, series: &Series, page: &mut Page) {
     for (name, service) in series.services.iter() {
-        if let Some(traffic) = &service.traffic {
-            page.traffic(registry, &names::SERVICE, &[name], traffic);
+        if let Some(totals) = service.traffic.totals() {
+            page.traffic(registry, &names::SERVICE, &[name], &totals);
         }
         page.event(&names::RETRIES, &[name], service.retries.get());
         page.event(&names::RETRIES_EXHAUSTED, &[name], service.exhausted.get());
@@ -223,9 +228,8 @@ impl Page {
         registry: &Registry,
         names: &TrafficNames,
         subject: &[&str],
-        traffic: &Traffic,
+        totals: &Totals,
     ) {
-        let totals = traffic.totals();
         // Labels from headers belong to the request count only, so the other metrics are summed over them.
         let mut plain: BTreeMap<Key, Numbers> = BTreeMap::new();
         for (key, numbers) in &totals.requests {

@@ -1,11 +1,15 @@
 //! The closed sets a request may appear under in a metric: method, protocol, TLS session, values of configured headers.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{LazyLock, OnceLock},
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{ACCEPT, CONTENT_TYPE},
 };
+use memchr::memmem::Finder;
 
 /// A method as a label. Methods nobody registered share one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +81,7 @@ impl Protocol {
             return Self::WebSocket;
         }
         if let Some(accept) = headers.get(ACCEPT)
-            && memchr::memmem::find(accept.as_bytes(), b"text/event-stream").is_some()
+            && EVENT_STREAM.find(accept.as_bytes()).is_some()
         {
             return Self::Sse;
         }
@@ -99,6 +103,9 @@ impl Protocol {
         }
     }
 }
+
+/// Built once: building a searcher costs more than searching.
+static EVENT_STREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("text/event-stream"));
 
 /// Version and cipher suite of a TLS session; looked up once per connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,11 +19,21 @@ use super::{
     labels::{HeaderLabels, MethodLabel, Protocol, TLS_LABELS, TlsLabel},
 };
 
-/// Where a finished request is counted. The default counts nothing and costs a branch.
+/// Where finished requests are counted. The default counts nothing and costs a branch.
 #[derive(Debug, Clone, Default)]
 pub struct TrafficMetrics(Option<Arc<Traffic>>);
 
 impl TrafficMetrics {
+    /// One that counts nothing.
+    pub fn off() -> &'static Self {
+        static OFF: TrafficMetrics = TrafficMetrics(None);
+        &OFF
+    }
+
+    pub(super) fn totals(&self) -> Option<Totals> {
+        self.0.as_ref().map(|traffic| traffic.totals())
+    }
+
     pub(super) fn on(traffic: &Arc<Traffic>) -> Self {
         Self(Some(Arc::clone(traffic)))
     }

@@ -54,14 +54,15 @@ impl Metrics {
     /// What an entry point counts with.
     pub fn entry_point(&self, name: &Arc<str>) -> EntryPointMetrics {
         EntryPointMetrics(self.0.as_ref().map(|registry| {
-            let traffic = registry.entry_points_labels.then(|| registry.traffic());
-            registry
-                .series()
-                .entry_points
-                .find(name, || EntryPointSeries {
-                    traffic,
-                    ..EntryPointSeries::default()
-                })
+            let traffic = match registry.entry_points_labels {
+                true => registry.traffic(),
+                false => TrafficMetrics::default(),
+            };
+            let new = || EntryPointSeries {
+                traffic,
+                ..EntryPointSeries::default()
+            };
+            registry.series().entry_points.find(name, new)
         }))
     }
 
@@ -80,7 +81,7 @@ impl Metrics {
         let registry = self.0.as_ref().filter(|registry| registry.services_labels);
         ServiceMetrics(registry.map(|registry| {
             registry.series().services.find(name, || ServiceSeries {
-                traffic: Some(registry.traffic()),
+                traffic: registry.traffic(),
                 ..ServiceSeries::default()
             })
         }))
@@ -189,9 +190,9 @@ pub struct EntryPointMetrics(Option<Arc<EntryPointSeries>>);
 
 impl EntryPointMetrics {
     /// Where its requests are counted.
-    pub fn traffic(&self) -> TrafficMetrics {
-        let traffic = self.0.as_ref().and_then(|series| series.traffic.as_ref());
-        traffic.map_or_else(TrafficMetrics::default, TrafficMetrics::on)
+    pub fn traffic(&self) -> &TrafficMetrics {
+        let series = self.0.as_ref();
+        series.map_or(TrafficMetrics::off(), |series| &series.traffic)
     }
 
     /// A connection was accepted.
@@ -232,9 +233,9 @@ pub struct ServiceMetrics(Option<Arc<ServiceSeries>>);
 
 impl ServiceMetrics {
     /// Where its requests are counted.
-    pub fn traffic(&self) -> TrafficMetrics {
-        let traffic = self.0.as_ref().and_then(|series| series.traffic.as_ref());
-        traffic.map_or_else(TrafficMetrics::default, TrafficMetrics::on)
+    pub fn traffic(&self) -> &TrafficMetrics {
+        let series = self.0.as_ref();
+        series.map_or(TrafficMetrics::off(), |series| &series.traffic)
     }
 
     /// An attempt after the first one was made.
@@ -358,8 +359,8 @@ impl Registry {
         }
     }
 
-    fn traffic(&self) -> Arc<Traffic> {
-        Arc::new(Traffic::new(&self.bounds))
+    fn traffic(&self) -> TrafficMetrics {
+        TrafficMetrics::on(&Arc::new(Traffic::new(&self.bounds)))
     }
 
     /// The series behind their lock, which nothing of the request path takes.
@@ -449,7 +450,7 @@ impl<K, S> Default for Family<K, S> {
 
 #[derive(Debug, Default)]
 pub(super) struct EntryPointSeries {
-    pub(super) traffic: Option<Arc<Traffic>>,
+    pub(super) traffic: TrafficMetrics,
     pub(super) open_connections: Gauge,
     pub(super) refused: ReasonCounter,
     pub(super) timeouts: ReasonCounter,
@@ -458,7 +459,7 @@ pub(super) struct EntryPointSeries {
 
 #[derive(Debug, Default)]
 pub(super) struct ServiceSeries {
-    pub(super) traffic: Option<Arc<Traffic>>,
+    pub(super) traffic: TrafficMetrics,
     pub(super) retries: Counter,
     pub(super) exhausted: Counter,
     pub(super) budget: Counter,

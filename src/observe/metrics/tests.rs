@@ -119,7 +119,7 @@ fn labels_follow_the_options() {
         let entry_point = metrics.entry_point(&"web".into());
         let router = metrics.router(&"r@file".into(), &"s@file".into());
         let service = metrics.service(&"s@file".into());
-        for traffic in [entry_point.traffic(), router.clone(), service.traffic()] {
+        for traffic in [entry_point.traffic(), &router, service.traffic()] {
             traffic.record(&sample);
         }
         let has = |prefix| !lines(&metrics, prefix).is_empty();
@@ -246,7 +246,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     service.retry_refused();
     service.failed("reset");
     let router = metrics.router(&"r".into(), &"s".into());
-    for traffic in [entry_point.traffic(), router, service.traffic()] {
+    for traffic in [entry_point.traffic(), &router, service.traffic()] {
         traffic.record(&Sample {
             tls: Some(TlsLabel::of("1.2", "?")),
             ..sample(b"GET", 200, 1)
