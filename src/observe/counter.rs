@@ -65,7 +65,7 @@ impl Gauge {
 /// Counters by reason, where a reason is a word of the program, never of a request; so there can only be a few.
 #[derive(Debug, Default)]
 pub(super) struct ReasonCounter {
-    reasons: [OnceLock<(&'static str, Counter)>; REASONS],
+    reasons: [OnceLock<Reason>; REASONS],
 }
 
 impl ReasonCounter {
@@ -85,6 +85,8 @@ impl ReasonCounter {
         seen.map(|(name, counter)| (*name, counter.get()))
     }
 }
+
+type Reason = (&'static str, Counter);
 
 /// The place of the current thread in every sharded counter.
 #[derive(Debug, Clone, Copy)]

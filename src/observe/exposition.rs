@@ -180,10 +180,12 @@ fn validity(seconds_left: f64) -> &'static str {
     }
 }
 
+type Rows = (Metric, Vec<proto::Metric>);
+
 /// Families in the making, by name.
 #[derive(Default)]
 struct Page {
-    families: BTreeMap<&'static str, (Metric, Vec<proto::Metric>)>,
+    families: BTreeMap<&'static str, Rows>,
 }
 
 impl Page {

@@ -72,9 +72,11 @@ fn is_escaped(character: char) -> bool {
 mod tests {
     use super::write_string;
 
+    type Case = (&'static [u8], &'static str);
+
     #[test]
     fn strings_are_escaped_as_go_does() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [Case; 6] = [
             (b"plain", r#""plain""#),
             (b"a\"b\\c", r#""a\"b\\c""#),
             (b"<a&b>", r#""\u003ca\u0026b\u003e""#),

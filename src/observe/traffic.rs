@@ -89,7 +89,7 @@ impl Sample {
 #[derive(Debug)]
 pub(super) struct Traffic {
     bounds: Arc<Bounds>,
-    shards: OnceLock<Box<[OnceLock<Box<Shard>>]>>,
+    shards: OnceLock<Box<[Slice]>>,
 }
 
 impl Traffic {
@@ -253,6 +253,8 @@ impl Numbers {
         &self.0
     }
 }
+
+type Slice = OnceLock<Box<Shard>>;
 
 /// What one thread counted.
 #[derive(Debug, Default)]

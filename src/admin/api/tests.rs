@@ -278,9 +278,11 @@ fn overview_counts() {
     assert_eq!(text, OVERVIEW);
 }
 
+type Names = &'static [&'static str];
+
 #[test]
 fn lists_are_filtered_and_sorted() {
-    let cases: [(&str, &[&str]); 11] = [
+    let cases: [(&str, Names); 11] = [
         ("routers?status=DISABLED&search=MISS", &[]),
         (
             "routers?status=disabled&search=Q.TEST",
@@ -423,7 +425,10 @@ fn version_is_traefiks_shape() {
 fn entry_points_are_shown_with_their_names() {
     let door = json_of("/api/entrypoints/web");
     assert_eq!(door["address"], "127.0.0.1:18080");
-    assert_eq!(door.as_object().unwrap().keys().last().unwrap(), "name");
+    assert_eq!(
+        door.as_object().unwrap().keys().next_back().unwrap(),
+        "name"
+    );
 }
 
 #[test]
@@ -473,59 +478,59 @@ fn diagnostics_are_gathered_worst_first() {
     assert_eq!(router["diagnostics"][0]["place"], "a.yml");
 }
 
-#[test]
-fn certificates_are_shown_as_traefik_does() {
-    let day = 24 * 3600;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
-        .cast_signed();
-    let certificate = |common_name: &str, days_left: i64| CertificateEntry {
+fn certificate(common_name: &str, days_left: i64) -> CertificateEntry {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    CertificateEntry {
         common_name: common_name.to_owned(),
         issuer_common_name: "ca".to_owned(),
         sans: vec!["b.example".into(), "10.0.0.1".into()],
         fingerprint: format!("fp-{common_name}"),
         key_type: "ECDSA".to_owned(),
         key_size: 256,
-        not_after: now + days_left * day,
+        not_after: now.as_secs().cast_signed() + days_left * 24 * 3600,
         ..CertificateEntry::default()
-    };
-    let mut catalog = Catalog::default();
-    catalog.certificates = vec![
-        certificate("old", -1),
-        certificate("fresh", 60),
-        certificate("soon", 10),
-    ];
-    let list =
-        |target: &str| -> Vec<Value> { serde_json::from_str(&ask_of(&catalog, target).2).unwrap() };
-    let shown = |target: &str| -> Vec<(String, String)> {
-        let list = list(target);
+    }
+}
+
+fn certificates() -> Catalog {
+    Catalog {
+        certificates: vec![
+            certificate("old", -1),
+            certificate("fresh", 60),
+            certificate("soon", 10),
+        ],
+        ..Catalog::default()
+    }
+}
+
+#[test]
+fn certificates_tell_their_validity() {
+    let catalog = certificates();
+    let shown = |query: &str| -> Vec<String> {
+        let (_, _, text) = ask_of(&catalog, &format!("/api/certificates{query}"));
+        let list: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let word = |object: &Value, key: &str| object[key].as_str().unwrap().to_owned();
         list.iter()
-            .map(|object| {
-                (
-                    object["commonName"].as_str().unwrap().to_owned(),
-                    object["status"].as_str().unwrap().to_owned(),
-                )
-            })
+            .map(|object| word(object, "commonName") + " " + &word(object, "status"))
             .collect()
     };
-    let pair = |name: &str, status: &str| (name.to_owned(), status.to_owned());
-    let expected = [
-        pair("fresh", "enabled"),
-        pair("old", "expired"),
-        pair("soon", "warning"),
-    ];
-    assert_eq!(shown("/api/certificates"), expected);
-    assert_eq!(shown("/api/certificates?sortBy=validUntil")[0].0, "old");
-    assert_eq!(shown("/api/certificates?search=SOON"), expected[2..]);
-    assert_eq!(shown("/api/certificates?status=expired"), expected[1..2]);
-    let keys: Vec<String> = list("/api/certificates")[0]
-        .as_object()
-        .unwrap()
-        .keys()
-        .cloned()
-        .collect();
+    let expected = ["fresh enabled", "old expired", "soon warning"];
+    assert_eq!(shown(""), expected);
+    assert_eq!(shown("?sortBy=validUntil")[0], expected[1]);
+    assert_eq!(shown("?search=SOON"), expected[2..]);
+    assert_eq!(shown("?status=expired"), expected[1..2]);
+    assert_eq!(shown("?sortBy=cn&direction=desc")[0], expected[2]);
+    let (_, _, overview) = ask_of(&catalog, "/api/overview");
+    assert!(overview.contains(r#""certificates":{"total":3,"warnings":1,"errors":1}"#));
+}
+
+#[test]
+fn certificates_have_traefiks_fields() {
+    let catalog = certificates();
+    let (status, _, text) = ask_of(&catalog, "/api/certificates/fp-old");
+    assert_eq!(status, 200);
+    let object: Value = serde_json::from_str(&text).unwrap();
+    let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
     let expected = [
         "name",
         "sans",
@@ -540,9 +545,7 @@ fn certificates_are_shown_as_traefik_does() {
         "status",
     ];
     assert_eq!(keys, expected);
-    assert_eq!(ask_of(&catalog, "/api/certificates/fp-old").0, 200);
-    let (_, _, overview) = ask_of(&catalog, "/api/overview");
-    assert!(overview.contains(r#""certificates":{"total":3,"warnings":1,"errors":1}"#));
+    assert_eq!(object["sans"], json!(["10.0.0.1", "b.example"]));
     assert_eq!(catalog.certificates[0].expiry().sans, ["b.example"]);
 }
 

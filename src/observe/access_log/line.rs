@@ -236,6 +236,8 @@ impl Fields {
     }
 }
 
+type WriteTime = fn(&mut Vec<u8>, SystemTime, Zone);
+
 /// A JSON object in the making.
 struct Object<'a> {
     fields: &'a Fields,
@@ -284,14 +286,14 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn time(&mut self, time: SystemTime, zone: Zone, write: fn(&mut Vec<u8>, SystemTime, Zone)) {
+    fn time(&mut self, time: SystemTime, zone: Zone, write: WriteTime) {
         self.out.push(b'"');
         write(self.out, time, zone);
         self.out.push(b'"');
     }
 
     fn headers(&mut self, prefix: &str, headers: &CapturedHeaders) {
-        let mut fields: Vec<(String, &[u8])> = headers
+        let mut fields: Vec<_> = headers
             .0
             .iter()
             .map(|(name, value)| (prefix.to_owned() + &canonical(name), value.as_bytes()))

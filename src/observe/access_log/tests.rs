@@ -53,7 +53,7 @@ fn record() -> AccessRecord {
     }
 }
 
-fn headers(fields: &[(&'static str, &[u8])]) -> HeaderMap {
+fn headers(fields: &[Field]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let value = HeaderValue::from_bytes(value).unwrap();
@@ -61,6 +61,8 @@ fn headers(fields: &[(&'static str, &[u8])]) -> HeaderMap {
     }
     headers
 }
+
+type Field = (&'static str, &'static [u8]);
 
 /// What a log with these options writes for the records that `build` makes.
 fn written<const N: usize>(

@@ -174,6 +174,8 @@ mod tests {
         fs::read_to_string(path).unwrap()
     }
 
+    type Messages = &'static [&'static str];
+
     #[test]
     fn levels_are_honoured_and_libraries_kept_quiet() {
         let events = || {
@@ -183,7 +185,7 @@ mod tests {
             tracing::info!(target: "h2::codec", "library");
             tracing::warn!(target: "h2::codec", "library trouble");
         };
-        let cases: [(LogLevel, &[&str]); 4] = [
+        let cases: [(LogLevel, Messages); 4] = [
             (
                 LogLevel::Debug,
                 &["debug", "info", "error", "library trouble"],

@@ -94,7 +94,7 @@ impl Names {
             .parent()
             .filter(|directory| !directory.as_os_str().is_empty());
         Self {
-            directory: directory.unwrap_or(Path::new(".")).to_owned(),
+            directory: directory.map_or_else(|| ".".into(), Path::to_owned),
             stem: text(path.file_stem()),
             extension: path.extension().map_or_else(String::new, |extension| {
                 format!(".{}", extension.to_string_lossy())

@@ -192,7 +192,7 @@ impl EntryPointMetrics {
     /// Where its requests are counted.
     pub fn traffic(&self) -> &TrafficMetrics {
         let series = self.0.as_ref();
-        series.map_or(TrafficMetrics::off(), |series| &series.traffic)
+        series.map_or_else(TrafficMetrics::off, |series| &series.traffic)
     }
 
     /// A connection was accepted.
@@ -235,7 +235,7 @@ impl ServiceMetrics {
     /// Where its requests are counted.
     pub fn traffic(&self) -> &TrafficMetrics {
         let series = self.0.as_ref();
-        series.map_or(TrafficMetrics::off(), |series| &series.traffic)
+        series.map_or_else(TrafficMetrics::off, |series| &series.traffic)
     }
 
     /// An attempt after the first one was made.
@@ -379,14 +379,19 @@ impl Registry {
     }
 }
 
+/// Router and service, or service and URL.
+type Pair = (Arc<str>, Arc<str>);
+/// Middleware and its type.
+type Kinded = (Arc<str>, &'static str);
+
 /// All series, by their labels.
 #[derive(Debug, Default)]
 pub(super) struct Series {
     pub(super) entry_points: Family<Arc<str>, EntryPointSeries>,
-    pub(super) routers: Family<(Arc<str>, Arc<str>), Traffic>,
+    pub(super) routers: Family<Pair, Traffic>,
     pub(super) services: Family<Arc<str>, ServiceSeries>,
-    pub(super) servers: Family<(Arc<str>, Arc<str>), ServerSeries>,
-    pub(super) middlewares: Family<(Arc<str>, &'static str), MiddlewareSeries>,
+    pub(super) servers: Family<Pair, ServerSeries>,
+    pub(super) middlewares: Family<Kinded, MiddlewareSeries>,
     pub(super) certificates: Vec<CertificateExpiry>,
     pub(super) logs: BTreeMap<WatchedLog, Arc<Counter>>,
     pub(super) reloads: u64,
