@@ -191,8 +191,10 @@ pub struct EntryPointMetrics(Option<Arc<EntryPointSeries>>);
 impl EntryPointMetrics {
     /// Where its requests are counted.
     pub fn traffic(&self) -> &TrafficMetrics {
-        let series = self.0.as_ref();
-        series.map_or_else(TrafficMetrics::off, |series| &series.traffic)
+        match &self.0 {
+            Some(series) => &series.traffic,
+            None => TrafficMetrics::off(),
+        }
     }
 
     /// A connection was accepted.
@@ -234,8 +236,10 @@ pub struct ServiceMetrics(Option<Arc<ServiceSeries>>);
 impl ServiceMetrics {
     /// Where its requests are counted.
     pub fn traffic(&self) -> &TrafficMetrics {
-        let series = self.0.as_ref();
-        series.map_or_else(TrafficMetrics::off, |series| &series.traffic)
+        match &self.0 {
+            Some(series) => &series.traffic,
+            None => TrafficMetrics::off(),
+        }
     }
 
     /// An attempt after the first one was made.
