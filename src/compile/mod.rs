@@ -70,7 +70,12 @@ pub fn compile(input: &Input<'_>) -> Compiled {
         secure: tables.secure,
         tls: Arc::new(tables.tls),
         metrics: input.workshop.metrics.entry_point(&door.name),
-        traffic: input.workshop.metrics.entry_point(&door.name).traffic(),
+        traffic: input
+            .workshop
+            .metrics
+            .entry_point(&door.name)
+            .traffic()
+            .clone(),
     });
     let snapshot = Snapshot {
         generation: input

@@ -183,7 +183,7 @@ fn route(stage: &Stage<'_>, draft: &Draft, mount: &Mount) -> Route {
         signals: draft.signals,
         internal: matches!(draft.target, RouteTarget::Internal(_)),
         router_traffic: counted(metrics.router(&mount.name, &draft.service)),
-        service_traffic: counted(service_metrics.traffic()),
+        service_traffic: counted(service_metrics.traffic().clone()),
         service_metrics,
     }
 }
