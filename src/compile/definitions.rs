@@ -255,12 +255,7 @@ impl<'a> Suggestions<'a> {
         }
         let left = self.left.get().checked_sub(1)?;
         self.left.set(left);
-        let score = |name: &&str| strsim::jaro_winkler(base, base_name(name));
-        let best = self
-            .names
-            .iter()
-            .max_by(|left, right| score(left).total_cmp(&score(right)))
-            .filter(|best| score(best) > CLOSE_ENOUGH)?;
+        let best = nearest(base, self.names.iter().map(|name| (base_name(name), *name)))?;
         let shown = match best.rsplit_once('@') {
             Some((base, its)) if its == provider => base,
             _ => best,
@@ -269,8 +264,19 @@ impl<'a> Suggestions<'a> {
     }
 }
 
+/// Of pairs of a name and what it stands for, what the name nearest to `wanted` stands for, if that is near enough to be a slip.
+pub(super) fn nearest<'n>(
+    wanted: &str,
+    names: impl Iterator<Item = (&'n str, &'n str)>,
+) -> Option<&'n str> {
+    let lower = wanted.to_lowercase();
+    let distances =
+        names.map(|(name, meant)| (strsim::osa_distance(&lower, &name.to_lowercase()), meant));
+    let (distance, meant) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= (wanted.chars().count() / 3).max(1)).then_some(meant)
+}
+
 const MOST_SUGGESTIONS: u16 = 50;
-const CLOSE_ENOUGH: f64 = 0.8;
 
 #[cfg(test)]
 mod tests {

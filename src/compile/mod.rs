@@ -18,12 +18,17 @@ mod services;
 mod tests;
 mod transports;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
 
 use rustls::RootCertStore;
 
 use crate::{
-    config::{Diagnostic, Install},
+    config::{Diagnostic, Install, Place, Severity},
     middleware::Hook,
     observe::Metrics,
     service::{Slots, Transport},
@@ -89,12 +94,37 @@ pub fn compile(input: &Input<'_>) -> Compiled {
     };
     Compiled {
         snapshot: Arc::new(snapshot),
-        good,
         certificates: tls.good,
         transports: transports.all().clone(),
         files: input.files.clone(),
-        diagnostics: findings,
+        diagnostics: told_once(findings, &good),
+        good,
     }
+}
+
+/// Leaves out what a graver finding at the same place says too, and what is not so: that a plugin is not supported which is built in.
+fn told_once(findings: Vec<Diagnostic>, good: &Definitions) -> Vec<Diagnostic> {
+    let errors = findings.iter().filter(|finding| finding.is_error());
+    let plugins = good
+        .middlewares
+        .values()
+        .filter(|middleware| middleware.object.kind() == "plugin");
+    let graver: HashSet<Place> = errors
+        .map(|finding| finding.place.clone())
+        .chain(plugins.map(|plugin| plugin.object.at("plugin").clone()))
+        .filter(|place| *place != Place::Builtin)
+        .collect();
+    let mut seen = HashSet::new();
+    let kept = findings.into_iter().filter(|finding| {
+        let told = finding.severity == Severity::Warning && graver.contains(&finding.place);
+        !told
+            && seen.insert((
+                finding.place.clone(),
+                finding.path.clone(),
+                finding.message.clone(),
+            ))
+    });
+    kept.collect()
 }
 
 /// What a configuration is compiled from.

@@ -192,6 +192,13 @@ http:
         "http.middlewares.regex@file",
         "http.routers.rule@file.rule",
     ]);
+    let later = |line: &&String| line.contains("http.services.later");
+    assert_eq!(
+        bench.found().iter().filter(later).count(),
+        1,
+        "told once: {:#?}",
+        bench.found()
+    );
     let snapshot = &bench.live.as_ref().unwrap().snapshot;
     let mounted: Vec<&str> = snapshot.routes.iter().map(|route| &*route.name).collect();
     assert_eq!(mounted, ["doors@file", "good@file"]);
@@ -413,7 +420,7 @@ http:
     strict: {rule: Host(`a.test`), service: app, tls: {options: strict}}
     other: {rule: Host(`a.test`) && Path(`/x`), service: app, tls: {}}
     alone: {rule: Host(`b.test`), service: app, tls: {options: strict}}
-    nohost: {rule: PathPrefix(`/`), service: app, tls: {options: strict}}
+    nohost: {rule: PathPrefix(`/`), priority: 1, service: app, tls: {options: strict}}
     unknown: {rule: Host(`c.test`), service: app, tls: {options: stict}}
   services:
     app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}

@@ -5,6 +5,8 @@ pub mod merge;
 mod reconcile;
 mod report;
 pub mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -15,12 +17,12 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    compile::{Compiled, Input, Workshop, compile, definitions::Definitions},
+    compile::{Compiled, Input, Workshop, compile, definitions::Definitions, files::Files},
     config::{Diagnostic, Install},
     observe::Reload as ReloadMetrics,
     provider::{ReloadSignal, Update},
     snapshot::SnapshotCell,
-    upstream::resolve::Resolver,
+    upstream::resolve::{Addresses, Resolver},
 };
 
 use inbox::Inbox;
@@ -40,7 +42,17 @@ pub struct Control {
     sources: Sources,
     live: Live,
     report: Report,
+    basis: Option<Basis>,
     current: Option<Arc<Compiled>>,
+}
+
+/// What a snapshot is compiled from: equal ones would give equal snapshots.
+#[derive(Debug, Clone, PartialEq)]
+struct Basis {
+    definitions: Arc<Definitions>,
+    found: Arc<Vec<Diagnostic>>,
+    files: Files,
+    addresses: Arc<Addresses>,
 }
 
 /// What control works with.
@@ -74,6 +86,7 @@ impl Control {
             cell: parts.cell,
             updates: parts.updates,
             reload: parts.reload,
+            basis: None,
             current: None,
         }
     }
@@ -124,10 +137,18 @@ impl Control {
     async fn apply(&mut self, arrived: Instant) {
         let (definitions, clashes) = merge::merge(self.inbox.definitions());
         self.sources.fetch(&definitions, &self.install).await;
-        let found = self.inbox.diagnostics().cloned().chain(clashes).collect();
-        let Some(compiled) = self.compile(definitions, found).await else {
-            return;
+        let basis = Basis {
+            definitions: Arc::new(definitions),
+            found: Arc::new(self.inbox.diagnostics().cloned().chain(clashes).collect()),
+            files: self.sources.files().clone(),
+            addresses: Arc::clone(self.sources.addresses()),
         };
+        if self.basis.as_ref() == Some(&basis) {
+            return;
+        }
+        let compiled = self.compile(basis.clone()).await;
+        self.basis = Some(basis);
+        let Some(compiled) = compiled else { return };
         let compiled = Arc::new(compiled);
         let replaced = self.cell.swap(Arc::clone(&compiled.snapshot));
         self.tell(&compiled, arrived);
@@ -136,20 +157,16 @@ impl Control {
     }
 
     /// Compiles on another thread, so that health checks and providers go on meanwhile.
-    async fn compile(&self, definitions: Definitions, found: Vec<Diagnostic>) -> Option<Compiled> {
+    async fn compile(&self, basis: Basis) -> Option<Compiled> {
         let (install, workshop) = (Arc::clone(&self.install), Arc::clone(&self.workshop));
-        let (files, addresses) = (
-            self.sources.files().clone(),
-            Arc::clone(self.sources.addresses()),
-        );
         let previous = self.current.clone();
         let compiling = tokio::task::spawn_blocking(move || {
             compile(&Input {
                 install: &install,
-                definitions: &definitions,
-                files: &files,
-                addresses: &addresses,
-                found: &found,
+                definitions: &basis.definitions,
+                files: &basis.files,
+                addresses: &basis.addresses,
+                found: &basis.found,
                 previous: previous.as_deref(),
                 workshop: &workshop,
                 now: std::time::Instant::now(),

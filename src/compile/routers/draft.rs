@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use crate::{
     compile::{
         Rooms, Stage,
-        definitions::{Defined, Name, Suggestions, base_name, qualify, tls_name},
+        definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
         doors::Door,
         internal,
         middlewares::Missing,
@@ -164,7 +164,8 @@ impl<'a> Drafter<'a> {
                 Some(index) if known.contains(index) => {}
                 Some(index) => known.push(*index),
                 None => {
-                    let hint = nearest(name, doors.iter().map(|door| &*door.name));
+                    let names = doors.iter().map(|door| (&*door.name, &*door.name));
+                    let hint = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
                     problems.push((
                         position,
                         format!("the entry point `{name}` does not exist"),
@@ -416,13 +417,6 @@ fn rule_error(definition: &Defined<Router>, error: RuleError) -> Diagnostic {
     }
 }
 
-fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
-    let scored = names.map(|name| (strsim::jaro_winkler(wanted, name), name));
-    let (score, name) = scored.max_by(|left, right| left.0.total_cmp(&right.0))?;
-    (score > CLOSE_ENOUGH).then(|| format!("did you mean `{name}`?"))
-}
-
 const INTERNAL_SUFFIX: &str = "@internal";
 /// Above it there are our own routers.
 const HIGHEST_PRIORITY: i64 = i64::MAX - 1000;
-const CLOSE_ENOUGH: f64 = 0.75;
