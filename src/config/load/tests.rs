@@ -312,3 +312,31 @@ fn unknown_flags_are_errors() {
         ]
     );
 }
+
+/// What ships as an example must load without an error.
+#[test]
+fn shipped_files_load() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut installs = vec![root.join("config/portway.yml")];
+    let examples = std::fs::read_dir(root.join("examples")).unwrap();
+    installs.extend(examples.map(|entry| entry.unwrap().path().join("portway.yml")));
+    for install in installs.into_iter().filter(|path| path.is_file()) {
+        let arguments = [format!("--configFile={}", install.display())];
+        let sources = Sources {
+            arguments: &arguments,
+            environment: &[],
+            directory: root,
+        };
+        let loaded = load_install(&sources).unwrap_or_else(|found| panic!("{found:#?}"));
+        let warnings: Vec<_> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [""; 0], "{}", install.display());
+        let routing = std::fs::read_dir(install.with_file_name("routing")).unwrap();
+        for file in routing.map(|entry| entry.unwrap().path()) {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let decoded = crate::config::parse_routing_file(&name, &text, &|_| None);
+            let decoded = decoded.unwrap_or_else(|found| panic!("{found:#?}"));
+            assert!(!decoded.has_errors(), "{:#?}", decoded.diagnostics);
+        }
+    }
+}

@@ -87,6 +87,9 @@ impl<'a> Source<'a> {
         let start = line.checked_sub(1).and_then(|line| self.lines.get(line));
         let start = start.copied().unwrap_or(self.text.len());
         let rest = &self.text[start..];
+        if column > LONG_LINE {
+            return self.at_byte(start + column);
+        }
         let inside = rest.char_indices().nth(column);
         self.at_byte(start + inside.map_or(rest.len(), |(offset, _)| offset))
     }
@@ -147,6 +150,9 @@ fn line_column(text: &str, lines: &[usize], offset: usize) -> (usize, usize) {
     let offset = offset.min(text.len());
     let line = lines.partition_point(|&start| start <= offset);
     let start = lines[line - 1];
+    if offset - start > LONG_LINE {
+        return (line, 1 + offset - start);
+    }
     let before = text.get(start..offset).unwrap_or_default();
     (line, 1 + before.chars().count())
 }
@@ -164,6 +170,10 @@ fn origin(segments: &[Segment], offset: usize) -> usize {
     };
     segment.origin + inside
 }
+
+/// Beyond this a column is counted in bytes: counting characters from the line's start for each of a million values on one line would
+/// take minutes.
+const LONG_LINE: usize = 4096;
 
 /// The largest configuration file read.
 pub const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;

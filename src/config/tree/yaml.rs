@@ -268,6 +268,9 @@ impl<'a> Builder<'a> {
         // Stable: of two equal names the first written comes first.
         order.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in order.windows(2) {
+            if self.diagnostics.len() >= MAX_DUPLICATES {
+                return;
+            }
             if pair[0].name == pair[1].name {
                 let mut path = self.path();
                 let in_list = self.open.last().is_some_and(|outer| !outer.is_map);
@@ -394,3 +397,6 @@ fn push_step(path: &mut String, step: &str, is_index: bool) {
 
 /// Nodes that anchors and aliases may copy in one file.
 const MAX_COPIED: usize = 100_000;
+
+/// Duplicate keys listed for one file.
+const MAX_DUPLICATES: usize = 100;
