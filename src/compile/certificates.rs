@@ -5,14 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Stage,
-    definitions::{Defined, Definitions},
-    fallback,
-};
+use super::{Stage, fallback};
 use crate::{
     config::{
         Diagnostic, Kind, Place,
+        definitions::{Defined, Definitions},
         routing::{Certificate as Config, TlsOptions},
         units::FileOrContent,
     },

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::definitions::{Defined, Definitions, Name, Named};
-use crate::config::{Diagnostic, Kind, routing::EVERY};
+use crate::config::{
+    Diagnostic, Kind,
+    definitions::{Defined, Definitions, Name, Named},
+    routing::EVERY,
+};
 
 /// The names of one kind that stand in the configuration, readable or not.
 pub(super) fn names<T>(

@@ -3,14 +3,11 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{
-    Input,
-    definitions::{Defined, Definitions},
-    doors::Door,
-};
+use super::{Input, doors::Door};
 use crate::{
     config::{
         Diagnostic, Install, Place,
+        definitions::{Defined, Definitions},
         install::{INTERNAL, RedirectEntryPoint},
         routing::{Middleware, RedirectScheme, Router},
     },

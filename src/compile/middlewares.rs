@@ -9,11 +9,14 @@ use std::{
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Name, Suggestions, qualify},
     fallback::{self, Forms},
 };
 use crate::{
-    config::{Diagnostic, Kind, routing::Middleware as Config},
+    config::{
+        Diagnostic, Kind,
+        definitions::{Defined, Definitions, Name, Suggestions, qualify},
+        routing::Middleware as Config,
+    },
     middleware::Middleware,
 };
 

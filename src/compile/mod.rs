@@ -4,7 +4,6 @@
 //! diagnostic, and nothing else suffers; if it could be built before, its last good form goes on serving.
 
 mod certificates;
-pub mod definitions;
 mod doors;
 mod fallback;
 pub mod files;
@@ -28,7 +27,7 @@ use std::{
 use rustls::RootCertStore;
 
 use crate::{
-    config::{Diagnostic, Install, Place, Severity},
+    config::{Diagnostic, Install, Place, Severity, definitions::Definitions},
     middleware::Hook,
     observe::Metrics,
     service::{Slots, Transport},
@@ -38,7 +37,6 @@ use crate::{
 
 use certificates::TlsStage;
 pub use certificates::{CertificateKey, Certificates};
-use definitions::Definitions;
 use doors::Door;
 use files::Files;
 use middlewares::Middlewares;

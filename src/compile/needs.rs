@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::definitions::Definitions;
 use crate::{
     config::{
         Install,
+        definitions::Definitions,
         routing::{Certificate, Middleware, ServiceKind},
         units::FileOrContent,
     },

@@ -4,7 +4,6 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Name, Suggestions},
     fallback::{self, Forms},
     middlewares::{Middlewares, Missing, Uses},
     transports::Transports,
@@ -12,6 +11,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Kind,
+        definitions::{Defined, Definitions, Name, Suggestions},
         routing::{self, LoadBalancer, SameSite, ServiceKind},
         units::Span,
     },

@@ -8,9 +8,12 @@ use std::{
 use http::HeaderMap;
 use proptest::prelude::*;
 
-use super::{Compiled, Input, Workshop, compile, definitions::Definitions, files::Files};
+use super::{Compiled, Input, Workshop, compile, files::Files};
 use crate::{
-    config::{Diagnostic, Install, Severity, Sources, load_install, parse_routing_file},
+    config::{
+        Diagnostic, Install, Severity, Sources, definitions::Definitions, load_install,
+        parse_routing_file,
+    },
     rule::Facts,
     snapshot::{Route, RouteTarget},
     upstream::resolve::Addresses,

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Stage,
-    definitions::{Defined, Definitions, Suggestions, qualify},
     fallback::{self, Built, Forms},
     internal::PROVIDER,
     middlewares::Missing,
@@ -13,6 +12,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Kind,
+        definitions::{Defined, Definitions, Suggestions, qualify},
         routing::{ServersTransport, TlsVersion},
         units::{FileOrContent, Span},
     },

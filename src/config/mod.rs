@@ -5,6 +5,7 @@
 
 mod check;
 mod decode;
+pub mod definitions;
 mod diagnostic;
 mod env;
 mod file;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{compile::definitions::Definitions, config::Diagnostic, provider::Update};
+use crate::{
+    config::{Diagnostic, definitions::Definitions},
+    provider::Update,
+};
 
 /// What every provider said last.
 #[derive(Debug)]

@@ -6,8 +6,10 @@ use std::{
 };
 
 use crate::{
-    compile::definitions::{Defined, Definitions, Named},
-    config::{Diagnostic, Kind},
+    config::{
+        Diagnostic, Kind,
+        definitions::{Defined, Definitions, Named},
+    },
     tls::DEFAULT_OPTIONS,
 };
 

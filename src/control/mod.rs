@@ -17,8 +17,8 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    compile::{Compiled, Input, Workshop, compile, definitions::Definitions, files::Files},
-    config::{Diagnostic, Install},
+    compile::{Compiled, Input, Workshop, compile, files::Files},
+    config::{Diagnostic, Install, definitions::Definitions},
     observe::Reload as ReloadMetrics,
     provider::{ReloadSignal, Update},
     snapshot::SnapshotCell,

@@ -9,11 +9,10 @@ use std::{
 
 use crate::{
     compile::{
-        definitions::Definitions,
         files::{Files, Text, Texts},
         needs,
     },
-    config::{Install, tree::read_text},
+    config::{Install, definitions::Definitions, tree::read_text},
     provider::watch::{Target, Watch},
     upstream::resolve::{Addresses, Resolver},
 };

@@ -3,16 +3,10 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{
-    compile::{
-        Rooms, Stage,
-        definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
-        doors::Door,
-        internal,
-        middlewares::Missing,
-        plan,
-    },
+    compile::{Rooms, Stage, doors::Door, internal, middlewares::Missing, plan},
     config::{
         Diagnostic, Kind,
+        definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
         install::RuleSyntax,
         routing::{Router, RouterTls},
     },

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::{
     Rooms, Stage,
-    definitions::Definitions,
     fallback::{self, Forms},
 };
 use crate::{
-    config::{Diagnostic, Kind},
+    config::{Diagnostic, Kind, definitions::Definitions},
     snapshot::{Route, table::Table},
     tls::SniTable,
 };

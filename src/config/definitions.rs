@@ -6,15 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    config::{
-        DecodedRouting, Diagnostic, Kind, Opaque, Placed,
-        routing::{
-            Certificate, EVERY, Layer4, Middleware, Router, ServersTransport, Service, TlsOptions,
-            TlsStore,
-        },
+use super::{
+    diagnostic::Diagnostic,
+    routing::{
+        Certificate, DecodedRouting, EVERY, Kind, Layer4, Middleware, Router, ServersTransport,
+        Service, TlsOptions, TlsStore,
     },
-    tls::DEFAULT_OPTIONS,
+    shape::{Opaque, Placed},
 };
 
 /// A qualified name.
@@ -96,7 +94,7 @@ fn named_tls<T>(provider: &Arc<str>, objects: BTreeMap<String, Placed<T>>) -> Na
 /// The name that TLS options or a TLS store written as `name` by `provider` go by.
 pub fn tls_name(name: &str, provider: &str) -> Arc<str> {
     match name {
-        "" | DEFAULT_OPTIONS => DEFAULT_OPTIONS.into(),
+        "" | DEFAULT => DEFAULT.into(),
         name => qualify(name, provider).into(),
     }
 }
@@ -265,7 +263,7 @@ impl<'a> Suggestions<'a> {
 }
 
 /// Of pairs of a name and what it stands for, what the name nearest to `wanted` stands for, if that is near enough to be a slip.
-pub(super) fn nearest<'n>(
+pub fn nearest<'n>(
     wanted: &str,
     names: impl Iterator<Item = (&'n str, &'n str)>,
 ) -> Option<&'n str> {
@@ -276,6 +274,8 @@ pub(super) fn nearest<'n>(
     (distance <= (wanted.chars().count() / 3).max(1)).then_some(meant)
 }
 
+/// TLS options and stores of this name belong to everybody.
+const DEFAULT: &str = "default";
 const MOST_SUGGESTIONS: u16 = 50;
 
 #[cfg(test)]
