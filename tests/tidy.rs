@@ -42,13 +42,25 @@ fn sources() -> Vec<Source> {
     let src = top().join("src");
     let is_test = |path: &Path| {
         let stem = path.file_stem().unwrap_or_default();
-        stem == "tests" || stem == "testing" || path.components().any(|part| part.as_os_str() == "tests")
+        stem == "tests"
+            || stem == "testing"
+            || path.components().any(|part| part.as_os_str() == "tests")
     };
-    let files = files(&src, "rs").into_iter().map(|path| path.strip_prefix(&src).unwrap().to_owned());
+    let files = files(&src, "rs")
+        .into_iter()
+        .map(|path| path.strip_prefix(&src).unwrap().to_owned());
     files
         .filter(|path| !is_test(path))
         .map(|path| Source {
-            room: path.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned(),
+            room: path
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_str()
+                .unwrap()
+                .trim_end_matches(".rs")
+                .to_owned(),
             path: path.display().to_string(),
             code: without_tests(&read(Path::new("src").join(&path))),
         })
@@ -57,9 +69,13 @@ fn sources() -> Vec<Source> {
 
 /// Drops comment lines, and everything from the inline test module on (it is the last item of a file).
 fn without_tests(text: &str) -> String {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let code: Vec<&str> = code.collect();
-    let tests = code.windows(2).position(|two| two[0].trim() == "#[cfg(test)]" && two[1].starts_with("mod ") && two[1].ends_with('{'));
+    let tests = code.windows(2).position(|two| {
+        two[0].trim() == "#[cfg(test)]" && two[1].starts_with("mod ") && two[1].ends_with('{')
+    });
     code[..tests.unwrap_or(code.len())].join("\n")
 }
 
@@ -89,14 +105,22 @@ fn imports(code: &str) -> BTreeSet<String> {
 }
 
 fn first_word(text: &str) -> Option<String> {
-    let word: String = text.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    let word: String = text
+        .trim_start()
+        .chars()
+        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+        .collect();
     (!word.is_empty()).then_some(word)
 }
 
 /// The import table of ARCHITECTURE.md: what each room may name, in the order of the lines.
 fn import_table() -> Vec<(String, BTreeSet<String>)> {
     let text = read("ARCHITECTURE.md");
-    let block = text.split("```imports\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an `imports` block");
+    let block = text
+        .split("```imports\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("an `imports` block");
     let mut table: Vec<(String, BTreeSet<String>)> = Vec::new();
     for line in block.lines().rev() {
         let mut words = line.split_whitespace().map(str::to_owned);
@@ -106,7 +130,11 @@ fn import_table() -> Vec<(String, BTreeSet<String>)> {
         if allowed.remove("*") {
             allowed = below;
         } else {
-            assert!(allowed.is_subset(&below), "{room} points upwards: {:?}", allowed.difference(&below));
+            assert!(
+                allowed.is_subset(&below),
+                "{room} points upwards: {:?}",
+                allowed.difference(&below)
+            );
         }
         table.push((room, allowed));
     }
@@ -118,16 +146,25 @@ fn import_table() -> Vec<(String, BTreeSet<String>)> {
 fn imports_follow_the_table() {
     let table: BTreeMap<_, _> = import_table().into_iter().collect();
     let mut wrong = Vec::new();
-    for source in sources().iter().filter(|source| source.room != "lib" && source.room != "main") {
+    for source in sources()
+        .iter()
+        .filter(|source| source.room != "lib" && source.room != "main")
+    {
         let Some(allowed) = table.get(&source.room) else {
             wrong.push(format!("{} is a room without a line", source.room));
             continue;
         };
         let named = imports(&source.code).into_iter();
-        let forbidden = named.filter(|room| *room != source.room && table.contains_key(room) && !allowed.contains(room));
+        let forbidden = named.filter(|room| {
+            *room != source.room && table.contains_key(room) && !allowed.contains(room)
+        });
         wrong.extend(forbidden.map(|room| format!("src/{} names {room}", source.path)));
     }
-    assert!(wrong.is_empty(), "against the import table of ARCHITECTURE.md:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "against the import table of ARCHITECTURE.md:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -138,13 +175,30 @@ fn the_code_map_names_every_room() {
     let rooms: Vec<String> = entries
         .map(|entry| {
             let name = entry.file_name().into_string().unwrap();
-            if entry.path().is_dir() { format!("{name}/") } else { name }
+            if entry.path().is_dir() {
+                format!("{name}/")
+            } else {
+                name
+            }
         })
         .collect();
-    let mapped: BTreeSet<&str> = map.lines().filter(|line| line.starts_with("| `")).flat_map(|line| code_spans(line.split('|').nth(1).unwrap())).collect();
-    let missing: Vec<_> = rooms.iter().filter(|room| !mapped.contains(room.as_str())).collect();
-    let gone: Vec<_> = mapped.iter().filter(|room| !rooms.iter().any(|known| known == *room)).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "the code map lacks {missing:?} and has {gone:?}, which is not there");
+    let mapped: BTreeSet<&str> = map
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| code_spans(line.split('|').nth(1).unwrap()))
+        .collect();
+    let missing: Vec<_> = rooms
+        .iter()
+        .filter(|room| !mapped.contains(room.as_str()))
+        .collect();
+    let gone: Vec<_> = mapped
+        .iter()
+        .filter(|room| !rooms.iter().any(|known| known == *room))
+        .collect();
+    assert!(
+        missing.is_empty() && gone.is_empty(),
+        "the code map lacks {missing:?} and has {gone:?}, which is not there"
+    );
 }
 
 #[test]
@@ -159,14 +213,25 @@ fn the_invariants_hold() {
     let sources = sources();
     for source in &sources {
         for (word, places) in only {
-            if source.code.contains(word) && !places.iter().any(|place| source.path.starts_with(place)) {
+            if source.code.contains(word)
+                && !places.iter().any(|place| source.path.starts_with(place))
+            {
                 wrong.push(format!("src/{} says {word}", source.path));
             }
         }
     }
     // Compile does no I/O, reads no clock and starts nothing.
     for source in sources.iter().filter(|source| source.room == "compile") {
-        for word in ["std::fs", "tokio::fs", "fs::read", "Instant::now", "SystemTime::now", "spawn", ".await", "env::var"] {
+        for word in [
+            "std::fs",
+            "tokio::fs",
+            "fs::read",
+            "Instant::now",
+            "SystemTime::now",
+            "spawn",
+            ".await",
+            "env::var",
+        ] {
             if source.code.contains(word) {
                 wrong.push(format!("src/{} says {word}", source.path));
             }
@@ -178,31 +243,59 @@ fn the_invariants_hold() {
 #[test]
 fn every_dependency_has_its_reason() {
     let manifest = read("Cargo.toml");
-    let dependencies = manifest.split("\n[dependencies]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
-    let taken: BTreeSet<&str> = dependencies.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect();
+    let dependencies = manifest
+        .split("\n[dependencies]\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n[").next())
+        .unwrap();
+    let taken: BTreeSet<&str> = dependencies
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name)
+        .collect();
     let text = read("ARCHITECTURE.md");
     let table = section(&text, "## Dependencies");
-    let explained: BTreeSet<&str> = table.lines().filter(|line| line.starts_with("| `")).flat_map(|line| code_spans(line.split('|').nth(1).unwrap())).collect();
-    assert_eq!(taken, explained, "Cargo.toml (left) and the dependencies of ARCHITECTURE.md (right)");
+    let explained: BTreeSet<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| code_spans(line.split('|').nth(1).unwrap()))
+        .collect();
+    assert_eq!(
+        taken, explained,
+        "Cargo.toml (left) and the dependencies of ARCHITECTURE.md (right)"
+    );
 }
 
 #[test]
 fn every_option_is_documented() {
     let page = read("docs/configuration.md");
     let mut missing = Vec::new();
-    for path in files(&top().join("src/config/install"), "rs").into_iter().chain(files(&top().join("src/config/routing"), "rs")) {
+    for path in files(&top().join("src/config/install"), "rs")
+        .into_iter()
+        .chain(files(&top().join("src/config/routing"), "rs"))
+    {
         for (section_name, option) in options(&read(&path)) {
             let heading = format!("### `{section_name}`");
-            let documented = page.split(&format!("{heading}\n")).nth(1).and_then(|rest| rest.split("\n## ").next()).map(|rest| rest.split("\n### ").next().unwrap_or(rest));
+            let documented = page
+                .split(&format!("{heading}\n"))
+                .nth(1)
+                .and_then(|rest| rest.split("\n## ").next())
+                .map(|rest| rest.split("\n### ").next().unwrap_or(rest));
             match documented {
                 None => missing.push(format!("the section {heading}")),
-                Some(text) if !text.contains(&format!("`{option}`")) => missing.push(format!("`{option}` in {heading}")),
+                Some(text) if !text.contains(&format!("`{option}`")) => {
+                    missing.push(format!("`{option}` in {heading}"))
+                }
                 Some(_) => {}
             }
         }
     }
     missing.dedup();
-    assert!(missing.is_empty(), "docs/configuration.md lacks\n{}", missing.join("\n"));
+    assert!(
+        missing.is_empty(),
+        "docs/configuration.md lacks\n{}",
+        missing.join("\n")
+    );
 }
 
 /// The options of every section in a file of `config/`: a struct whose documentation starts with the path of its section, and its fields,
@@ -211,7 +304,13 @@ fn options(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut said: Option<String> = None;
     let mut inside: Option<String> = None;
-    for line in text.split("#[cfg(test)]").next().unwrap().lines().map(str::trim) {
+    for line in text
+        .split("#[cfg(test)]")
+        .next()
+        .unwrap()
+        .lines()
+        .map(str::trim)
+    {
         if let Some(comment) = line.strip_prefix("/// ") {
             said.get_or_insert_with(|| comment.to_owned());
         } else if line.starts_with("pub struct ") {
@@ -236,7 +335,10 @@ fn options_are_found_in_the_code() {
     let found = options(&read("src/config/install/entrypoint.rs"));
     let has = |section: &str, option: &str| found.iter().any(|(s, o)| s == section && o == option);
     assert!(has("entryPoints.NAME", "allowACMEByPass"));
-    assert!(has("entryPoints.NAME.transport.respondingTimeouts", "headerTimeout"));
+    assert!(has(
+        "entryPoints.NAME.transport.respondingTimeouts",
+        "headerTimeout"
+    ));
     assert!(found.len() > 50, "{}", found.len());
 }
 
@@ -245,9 +347,16 @@ fn links_lead_somewhere() {
     let mut broken = Vec::new();
     for path in documents() {
         let text = read(&path);
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             // The plot is there once the benchmark has been run.
-            if target.contains("://") || target.starts_with('#') || target == "benches/peers/results.svg" {
+            if target.contains("://")
+                || target.starts_with('#')
+                || target == "benches/peers/results.svg"
+            {
                 continue;
             }
             let file = target.split('#').next().unwrap();
@@ -261,18 +370,31 @@ fn links_lead_somewhere() {
 
 #[test]
 fn documents_keep_their_size() {
-    for (path, most) in [("ARCHITECTURE.md", 250), ("CONTRIBUTING.md", 150), ("justfile", 40)] {
+    for (path, most) in [
+        ("ARCHITECTURE.md", 250),
+        ("CONTRIBUTING.md", 150),
+        ("justfile", 40),
+    ] {
         let lines = read(path).lines().count();
-        assert!(lines <= most, "{path} has {lines} lines, {most} are allowed");
+        assert!(
+            lines <= most,
+            "{path} has {lines} lines, {most} are allowed"
+        );
     }
 }
 
 /// The documents at the top and in `docs/`.
 fn documents() -> Vec<PathBuf> {
-    let top_level = fs::read_dir(top()).unwrap().flatten().map(|entry| entry.path());
+    let top_level = fs::read_dir(top())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     let top_level = top_level.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
-    let all = top_level.chain(files(&top().join("docs"), "md")).chain(files(&top().join("examples"), "md"));
-    all.map(|path| path.strip_prefix(top()).unwrap().to_owned()).collect()
+    let all = top_level
+        .chain(files(&top().join("docs"), "md"))
+        .chain(files(&top().join("examples"), "md"));
+    all.map(|path| path.strip_prefix(top()).unwrap().to_owned())
+        .collect()
 }
 
 /// From a heading to the next one of its level.
