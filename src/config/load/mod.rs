@@ -272,7 +272,7 @@ impl Search<'_> {
     fn say_what_is_ignored(&mut self, flags: &Flags, file: &str) {
         let why = format!("the file `{file}` is used");
         if let Some(first) = flags.given.first() {
-            let message = format!("{} ignored, because {why}", counted(&flags.given, "flag"));
+            let message = format!("ignored, because {why}: {}", listed(&flags.given));
             let ignored = Diagnostic::warning(Place::Flag(Arc::clone(first)), "", message);
             let hint = "file, flags and environment do not add up: keep one of them";
             self.diagnostics.push(ignored.with_hint(hint));
@@ -283,7 +283,7 @@ impl Search<'_> {
     fn say_environment_is_ignored(&mut self, why: &str) {
         let given = env::parse(self.sources.environment).given;
         if let Some(first) = given.first() {
-            let message = format!("{} ignored, because {why}", counted(&given, "variable"));
+            let message = format!("ignored, because {why}: {}", listed(&given));
             let ignored = Diagnostic::warning(Place::Env(Arc::clone(first)), "", message);
             let hint = "file, flags and environment do not add up: keep one of them";
             self.diagnostics.push(ignored.with_hint(hint));
@@ -303,14 +303,17 @@ impl Found {
     }
 }
 
-/// `this flag and 2 others are`
-fn counted(given: &[Arc<str>], what: &str) -> String {
-    match given.len() - 1 {
-        0 => format!("this {what} is"),
-        1 => format!("this {what} and 1 other are"),
-        more => format!("this {what} and {more} others are"),
+/// `--a, --b and 3 more`
+fn listed(given: &[Arc<str>]) -> String {
+    let shown = given.len().min(MAX_LISTED);
+    let names = given[..shown].join(", ");
+    match given.len() - shown {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
 }
+
+const MAX_LISTED: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -124,8 +124,8 @@ fn ignored_sources_are_named() {
     assert_eq!(
         disk.warnings(&["--api", "--ping"], &[("TRAEFIK_PING", "true")]),
         [
-            "--api: warning: this flag and 1 other are ignored, because the file `traefik.yml` is used (file, flags and environment do not add up: keep one of them)",
-            "$TRAEFIK_PING: warning: this variable is ignored, because the file `traefik.yml` is used (file, flags and environment do not add up: keep one of them)",
+            "--api: warning: ignored, because the file `traefik.yml` is used: --api, --ping (file, flags and environment do not add up: keep one of them)",
+            "$TRAEFIK_PING: warning: ignored, because the file `traefik.yml` is used: TRAEFIK_PING (file, flags and environment do not add up: keep one of them)",
         ]
     );
     assert_eq!(
@@ -134,7 +134,7 @@ fn ignored_sources_are_named() {
             &[("TRAEFIK_API", "true"), ("TRAEFIK_PING", "true")]
         ),
         [
-            "$TRAEFIK_API: warning: this variable and 1 other are ignored, because there are flags (file, flags and environment do not add up: keep one of them)"
+            "$TRAEFIK_API: warning: ignored, because there are flags: TRAEFIK_API, TRAEFIK_PING (file, flags and environment do not add up: keep one of them)"
         ]
     );
 }
