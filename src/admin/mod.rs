@@ -5,6 +5,7 @@
 
 mod api;
 mod catalog;
+pub mod explain;
 mod health;
 mod metrics;
 
@@ -22,7 +23,9 @@ use crate::{
     config::{Diagnostic, Install},
     exchange::{RequestHead, Response},
     observe::Metrics,
+    snapshot::Snapshot,
 };
+use explain::Running;
 
 /// Answers for the internal services.
 #[derive(Debug)]
@@ -60,6 +63,15 @@ impl Admin {
         explainer: Option<&dyn Explainer>,
     ) -> Response {
         api::answer(self, request, catalog, explainer)
+    }
+
+    /// Explains the ways of requests by this snapshot and its catalog.
+    pub fn explainer<'a>(&'a self, snapshot: &'a Snapshot, catalog: &'a Catalog) -> Running<'a> {
+        Running {
+            install: &self.install,
+            snapshot,
+            catalog,
+        }
     }
 
     /// `ping@internal`: whether this process takes requests.

@@ -42,7 +42,12 @@ impl Internals for Answers {
                 Internal::Noop => fault::status_response(StatusCode::IM_A_TEAPOT),
                 Internal::Prometheus => elsewhere(move || admin.prometheus(&request)).await,
                 Internal::Api => {
-                    elsewhere(move || admin.api(&request, &catalog(&snapshot), None)).await
+                    let make = move || {
+                        let catalog = catalog(&snapshot);
+                        let explainer = admin.explainer(&snapshot, &catalog);
+                        admin.api(&request, &catalog, Some(&explainer))
+                    };
+                    elsewhere(make).await
                 }
             }
         })

@@ -1,5 +1,7 @@
 //! `/api/explain`: the way a request would take. The question is read here; the snapshot answers it.
 
+use std::net::IpAddr;
+
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
@@ -12,12 +14,16 @@ pub trait Explainer {
     fn explain(&self, request: &ExplainRequest) -> Result<Value, String>;
 }
 
-/// A request to be explained: `?url=...&method=...&header=Name:value&header=...`.
+/// A request to be explained: `?url=...&method=...&header=Name:value&header=...&clientIp=...&entryPoint=...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExplainRequest {
     pub url: String,
     pub method: Method,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Who asks; this machine if unset.
+    pub client_ip: Option<IpAddr>,
+    /// The entry point to come in by; otherwise the URL decides.
+    pub entry_point: Option<String>,
 }
 
 impl ExplainRequest {
@@ -31,7 +37,16 @@ impl ExplainRequest {
         if url.is_empty() {
             return Err("invalid request: url is missing".to_owned());
         }
+        let client_ip = match query.get("clientIp") {
+            "" => None,
+            text => Some(
+                text.parse()
+                    .map_err(|_| format!("invalid request: clientIp: {text}"))?,
+            ),
+        };
         Ok(Self {
+            client_ip,
+            entry_point: Some(query.get("entryPoint").to_owned()).filter(|name| !name.is_empty()),
             url: url.to_owned(),
             method,
             headers: query.all("header").map(header).collect::<Result<_, _>>()?,

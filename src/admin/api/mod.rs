@@ -7,7 +7,7 @@ mod explain;
 mod list;
 mod objects;
 mod query;
-mod redact;
+pub(super) mod redact;
 
 use std::sync::Arc;
 

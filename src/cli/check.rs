@@ -1,0 +1,134 @@
+//! `portway check`: everything that is wrong with a configuration, found by the code that loads it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use super::{
+    complain,
+    offline::{self, Offline},
+};
+use crate::config::Diagnostic;
+
+/// Checks what `run` would load with the same arguments, or the files named.
+pub(super) fn run(arguments: &[String]) -> ExitCode {
+    match Wanted::of(arguments) {
+        Ok(wanted) => offline::print(&wanted.findings()),
+        Err(wrong) => {
+            complain(&wrong);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is to be checked.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The install configuration that these arguments lead to, and what it leads to.
+    Install(Vec<String>),
+    /// Routing files, and install files with what they lead to.
+    Files {
+        routing: Vec<PathBuf>,
+        install: Vec<PathBuf>,
+    },
+}
+
+impl Wanted {
+    /// Words alone are files.
+    fn of(arguments: &[String]) -> Result<Self, String> {
+        if arguments.first().is_none_or(|first| first.starts_with('-')) {
+            return Ok(Self::Install(arguments.to_vec()));
+        }
+        if let Some(flag) = arguments.iter().find(|argument| argument.starts_with('-')) {
+            return Err(format!(
+                "check: {flag}: name files, or the options of `run`, not both (`--configFile=FILE` names an install file)"
+            ));
+        }
+        let paths = arguments.iter().map(PathBuf::from);
+        let (install, routing) = paths.partition(|path| is_install(path));
+        Ok(Self::Files { routing, install })
+    }
+
+    fn findings(&self) -> Vec<Diagnostic> {
+        match self {
+            Self::Install(arguments) => findings(arguments),
+            Self::Files { routing, install } => {
+                let mut found = Vec::new();
+                for path in install {
+                    found.extend(findings(&[format!("--configFile={}", path.display())]));
+                }
+                if !routing.is_empty() {
+                    found.extend(Offline::load_files(routing).compiled.diagnostics);
+                }
+                found
+            }
+        }
+    }
+}
+
+fn findings(arguments: &[String]) -> Vec<Diagnostic> {
+    match Offline::load(arguments) {
+        Ok(offline) => offline.compiled.diagnostics,
+        Err(diagnostics) => diagnostics,
+    }
+}
+
+/// Whether a file is an install configuration: it has a section that no routing file has.
+fn is_install(path: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return false;
+    };
+    let opens = |line: &str| {
+        let line = line.trim_start_matches('[').to_ascii_lowercase();
+        SECTIONS.iter().any(|section| {
+            line.strip_prefix(section)
+                .is_some_and(|rest| rest.starts_with([':', '.', ']', '"', ' ']))
+        })
+    };
+    text.lines().any(opens)
+}
+
+/// Sections that only an install configuration has, in lower case.
+const SECTIONS: [&str; 2] = ["entrypoints", "providers"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_from_options() {
+        let words =
+            |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        for (line, files) in [
+            ("", false),
+            ("--configFile=a.yml", false),
+            ("--configFile a.yml", false),
+            ("a.yml b", true),
+        ] {
+            let wanted = Wanted::of(&words(line)).unwrap();
+            assert_eq!(matches!(wanted, Wanted::Files { .. }), files, "{line}");
+        }
+        assert!(
+            Wanted::of(&words("a.yml --ping"))
+                .unwrap_err()
+                .contains("--ping")
+        );
+    }
+
+    #[test]
+    fn install_files_are_known_by_their_sections() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text, expected) in [
+            ("a.yml", "log: {}\nentryPoints:\n  web: {}\n", true),
+            ("a.toml", "[entryPoints.web]\naddress = ':80'\n", true),
+            ("b.yml", "http:\n  routers:\n    providers: {}\n", false),
+            ("c.yml", "# entryPoints: see elsewhere\nhttp: {}\n", false),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(is_install(&path), expected, "{name}");
+        }
+        assert!(!is_install(&folder.path().join("missing.yml")));
+    }
+}

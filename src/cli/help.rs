@@ -1,0 +1,126 @@
+//! `portway --help`, `portway help COMMAND`, `portway COMMAND --help`.
+
+use std::process::ExitCode;
+
+use super::{Command, complain, say};
+
+/// Shows the help of a subcommand, or of all.
+pub(super) fn run(arguments: &[String]) -> ExitCode {
+    let Some(name) = arguments.iter().find(|argument| !argument.starts_with('-')) else {
+        return say(OVERVIEW);
+    };
+    match Command::named(name) {
+        Ok(command) => say(of(command)),
+        Err(unknown) => {
+            complain(&unknown);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The help of a subcommand.
+pub(super) fn of(command: Command) -> &'static str {
+    match command {
+        Command::Run | Command::Help => OVERVIEW,
+        Command::Check => CHECK,
+        Command::Explain => EXPLAIN,
+        Command::Demo => DEMO,
+        Command::Healthcheck => HEALTHCHECK,
+        Command::Version => "portway version\n\nPrints the version and what it was built for.",
+    }
+}
+
+const OVERVIEW: &str =
+    "Portway: a reverse proxy and load balancer that reads Traefik's configuration.
+
+Usage
+  portway [--option=value]...           run the proxy
+  portway COMMAND [--option=value]...
+
+Commands
+  run           run the proxy (what happens without a command, too)
+  check         find what is wrong with the configuration, without running it
+  explain URL   say which router takes a request, why the others do not, and where it goes
+  demo          three replicas and a proxy in front of them, to play with
+  healthcheck   ask the running proxy whether it is well (needs `ping`)
+  version       print the version
+  help COMMAND  say more about a command
+
+Where options come from: exactly one of these, the first that is there
+  1. a file     --configFile=FILE, else traefik.toml, traefik.yaml or traefik.yml in /etc/traefik,
+                $XDG_CONFIG_HOME, $HOME/.config or the working directory
+  2. flags      --name=value or --name value; names in any case; a switch alone means true
+  3. variables  TRAEFIK_ENTRYPOINTS_WEB_ADDRESS=:80 (or PORTWAY_...)
+
+Common options                                                   default
+  --entryPoints.NAME.address=HOST:PORT    where to listen         :80 if there is no entry point
+  --entryPoints.NAME.http.tls=true        TLS for its routers     off
+  --entryPoints.NAME.http.redirections.entryPoint.to=NAME         off
+  --providers.file.filename=FILE          routing from a file     none
+  --providers.file.directory=DIR          ... or all files below  none
+  --providers.file.watch=BOOL             follow changes          true
+  --log.level=LEVEL                       DEBUG INFO WARN ERROR   ERROR
+  --log.format=common|json                                        common
+  --accessLog=true                        log every request       off
+  --accessLog.filePath=FILE               ... to a file           standard output
+  --metrics.prometheus=true               /metrics                off
+  --ping=true                             /ping                   off
+  --api.insecure=true                     API without a router    off
+Ping, metrics and the API are served by the entry point `traefik` (:8080) unless told otherwise.
+docs/configuration.md describes every option.
+
+Examples
+  portway --entryPoints.web.address=:80 --providers.file.directory=/etc/portway/routing
+  portway --configFile=/etc/traefik/traefik.yml
+  portway check --configFile=/etc/traefik/traefik.yml
+  portway explain https://app.example.com/api --configFile=/etc/traefik/traefik.yml";
+
+const CHECK: &str = "portway check [options of run]
+portway check FILE|DIRECTORY...
+
+Reads the configuration as `portway run` would with the same options, file or variables, and prints everything that is wrong with it,
+one finding a line: FILE:LINE:COLUMN: error: OPTION: what is wrong (what to do). Nothing is started, and nobody is connected to.
+
+With files or directories, checks them as routing configuration; a file that holds entry points or providers is checked as the
+install configuration, with everything it leads to.
+
+Ends with 1 if there are errors, with 0 if there are none or only warnings.
+
+Examples
+  portway check --configFile=traefik.yml
+  portway check routing.yml
+  portway check --entryPoints.web.address=:80 --providers.file.directory=routing";
+
+const EXPLAIN: &str = "portway explain URL [options below] [options of run]
+
+Says by which entry point a request would come in, which router would take it, why each other router would not, and what comes
+then: middlewares, service, servers, certificate.
+
+  --header 'Name: value'   a header of the request; may be repeated, `Host` included
+  --method METHOD          GET if not given
+  --client-ip IP           who asks; 127.0.0.1 if not given
+  --entrypoint NAME        by which entry point it comes; otherwise the URL's scheme and port decide
+  --api URL                ask the running instance whose API is there, e.g. http://127.0.0.1:8080
+  --offline                ask no running instance, look at the files only
+  --all                    list every router, however many there are
+  --json                   as JSON
+
+If the configuration says that its API is served (`api.insecure`), the running instance is asked, so that the state of its servers
+can be told; if it does not answer, the files are.
+
+Examples
+  portway explain http://app.localhost/api/x
+  portway explain https://app.example.com/ --method POST --header 'X-Tenant: a' --configFile=traefik.yml
+  portway explain http://app.localhost/ --api http://127.0.0.1:8080";
+
+const DEMO: &str = "portway demo [--port N]
+
+Starts three replicas and a proxy in front of them, and prints what to try: taking turns, sticky sessions, a rate limit, a replica
+that fails its health check. The proxy listens on port N of 127.0.0.1 (8000 if not given), its API on N + 80.";
+
+const HEALTHCHECK: &str = "portway healthcheck [options of run]
+
+Asks /ping of the running proxy that has the same configuration. Prints `OK: URL` and ends with 0 if it is well, with 1 otherwise.
+`ping` must be on. For containers:
+
+  HEALTHCHECK CMD portway healthcheck";
