@@ -8,9 +8,11 @@ use std::{
 
 use crate::{
     admin::explain::Written,
-    compile::{Compiled, Input, Workshop, compile, definitions::Definitions, files::Files, needs},
+    compile::{Compiled, Input, Workshop, compile, files::Files, needs},
     config::{
-        Diagnostic, Install, Loaded, Severity, Sources, install, load_install,
+        Diagnostic, Install, Loaded, Severity, Sources,
+        definitions::Definitions,
+        install, load_install,
         routing::{Middleware, Router},
     },
     control::{merge::merge, resolve, seconds_since_1970},

@@ -4,8 +4,8 @@ use http::Method;
 
 use super::*;
 use crate::{
-    compile::{Compiled, Input, Workshop, compile, definitions::Definitions, files::Files},
-    config::{install, parse_routing_file},
+    compile::{Compiled, Input, Workshop, compile, files::Files},
+    config::{definitions::Definitions, install, parse_routing_file},
     upstream::resolve::Addresses,
 };
 
