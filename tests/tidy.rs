@@ -1,4 +1,5 @@
 //! Holds the documents true: the map and the import table of ARCHITECTURE.md, the options in docs/configuration.md, the links.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -113,15 +114,18 @@ fn first_word(text: &str) -> Option<String> {
     (!word.is_empty()).then_some(word)
 }
 
+/// A room and the rooms it may name.
+type Line = (String, BTreeSet<String>);
+
 /// The import table of ARCHITECTURE.md: what each room may name, in the order of the lines.
-fn import_table() -> Vec<(String, BTreeSet<String>)> {
+fn import_table() -> Vec<Line> {
     let text = read("ARCHITECTURE.md");
     let block = text
         .split("```imports\n")
         .nth(1)
         .and_then(|rest| rest.split("```").next())
         .expect("an `imports` block");
-    let mut table: Vec<(String, BTreeSet<String>)> = Vec::new();
+    let mut table: Vec<Line> = Vec::new();
     for line in block.lines().rev() {
         let mut words = line.split_whitespace().map(str::to_owned);
         let room = words.next().expect("a room on every line");
@@ -182,11 +186,7 @@ fn the_code_map_names_every_room() {
             }
         })
         .collect();
-    let mapped: BTreeSet<&str> = map
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .flat_map(|line| code_spans(line.split('|').nth(1).unwrap()))
-        .collect();
+    let mapped = first_column(map);
     let missing: Vec<_> = rooms
         .iter()
         .filter(|room| !mapped.contains(room.as_str()))
@@ -204,8 +204,8 @@ fn the_code_map_names_every_room() {
 #[test]
 fn the_invariants_hold() {
     // What only some files may say, and which.
-    let only: [(&str, &[&str]); 3] = [
-        ("ArcSwap", &["snapshot/cell.rs"]),
+    let only = [
+        ("ArcSwap", ["snapshot/cell.rs"].as_slice()),
         ("new_current_thread", &["runtime.rs", "cli/"]),
         ("new_multi_thread", &[]),
     ];
@@ -254,16 +254,36 @@ fn every_dependency_has_its_reason() {
         .map(|(name, _)| name)
         .collect();
     let text = read("ARCHITECTURE.md");
-    let table = section(&text, "## Dependencies");
-    let explained: BTreeSet<&str> = table
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .flat_map(|line| code_spans(line.split('|').nth(1).unwrap()))
-        .collect();
+    let explained = first_column(section(&text, "## Dependencies"));
     assert_eq!(
         taken, explained,
         "Cargo.toml (left) and the dependencies of ARCHITECTURE.md (right)"
     );
+    let sources = sources();
+    let unused: Vec<_> = taken
+        .iter()
+        .map(|name| match *name {
+            "md-5" => "md5".to_owned(),
+            name => name.replace('-', "_"),
+        })
+        .filter(|name| !sources.iter().any(|source| says(&source.code, name)))
+        .collect();
+    assert!(unused.is_empty(), "nobody uses {unused:?}");
+}
+
+/// Whether `word` stands in `text` by itself.
+fn says(text: &str, word: &str) -> bool {
+    let part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
+}
+
+/// What stands in backticks in the first column of the tables of `text`.
+fn first_column(text: &str) -> BTreeSet<&str> {
+    text.lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| code_spans(line.split('|').nth(1).unwrap()))
+        .collect()
 }
 
 #[test]
