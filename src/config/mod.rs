@@ -25,3 +25,4 @@ pub use self::install::Install;
 pub use self::load::{Loaded, Sources, load_install};
 pub use self::routing::{DecodedRouting, Kind, Routing, decode_routing};
 pub use self::shape::{Opaque, Placed};
+pub use self::tree::{MAX_FILE_BYTES, read_text};

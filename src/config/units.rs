@@ -223,7 +223,7 @@ impl FromStr for Cidr {
         let wrong =
             || format!("expected an IP address or a network such as `10.0.0.0/8`, found {text:?}");
         let net = match text.parse::<IpNet>() {
-            Ok(net) => net.trunc(),
+            Ok(net) => net,
             Err(_) => IpNet::from(text.parse::<IpAddr>().map_err(|_| wrong())?),
         };
         Ok(Self(unmapped(net)))
@@ -488,9 +488,7 @@ fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let mapped: Option<std::net::Ipv4Addr> = Ipv6Addr::to_ipv4_mapped(&v6.addr());
     match (mapped, v6.prefix_len().checked_sub(96)) {
-        (Some(v4), Some(prefix)) => {
-            ipnet::Ipv4Net::new(v4, prefix).map_or(net, |v4| IpNet::V4(v4.trunc()))
-        }
+        (Some(v4), Some(prefix)) => ipnet::Ipv4Net::new(v4, prefix).map_or(net, IpNet::V4),
         _ => net,
     }
 }
@@ -575,7 +573,9 @@ mod tests {
         assert!(!inside("10.0.0.1", "10.0.0.2"));
         assert!("10.0.0.0/33".parse::<Cidr>().is_err());
         assert!("localhost".parse::<Cidr>().is_err());
-        assert_eq!("10.0.0.1".parse::<Cidr>().unwrap().to_string(), "10.0.0.1");
+        for text in ["10.0.0.1", "10.1.2.3/8", "fd00::/8"] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

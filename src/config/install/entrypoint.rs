@@ -241,18 +241,25 @@ impl Default for RedirectEntryPoint {
 )]
 pub struct EncodedCharacters {
     /// `allowEncodedSlash`: `%2F`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_slash: bool,
     /// `allowEncodedBackSlash`: `%5C`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_back_slash: bool,
     /// `allowEncodedNullCharacter`: `%00`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_null_character: bool,
     /// `allowEncodedSemicolon`: `%3B`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_semicolon: bool,
     /// `allowEncodedPercent`: `%25`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_percent: bool,
     /// `allowEncodedQuestionMark`: `%3F`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_question_mark: bool,
     /// `allowEncodedHash`: `%23`.
+    #[serde(skip_serializing_if = "unset")]
     pub allow_encoded_hash: bool,
 }
 

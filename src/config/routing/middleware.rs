@@ -176,7 +176,7 @@ pub struct Chain {
 }
 
 /// `compress`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Compress {
     /// `excludedContentTypes`: never compressed; not together with `includedContentTypes`.
@@ -188,12 +188,24 @@ pub struct Compress {
     /// `minResponseBodyBytes`. 0 means 1024.
     #[serde(skip_serializing_if = "unset")]
     pub min_response_body_bytes: u64,
-    /// `encodings` in order of preference. Unset means gzip, br, zstd; an empty list is refused.
+    /// `encodings` in order of preference. Default gzip, br, zstd; an empty list is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encodings: Option<Vec<Encoding>>,
     /// `defaultEncoding` for clients that do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_encoding: Option<Encoding>,
+}
+
+impl Default for Compress {
+    fn default() -> Self {
+        Self {
+            excluded_content_types: Vec::new(),
+            included_content_types: Vec::new(),
+            min_response_body_bytes: 0,
+            encodings: Some(vec![Encoding::Gzip, Encoding::Br, Encoding::Zstd]),
+            default_encoding: None,
+        }
+    }
 }
 
 /// A content coding.

@@ -209,7 +209,7 @@ pub struct Sticky {
 }
 
 /// `….loadBalancer.sticky.cookie`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Cookie {
     /// `name`. Default: computed from the service's name.
@@ -233,6 +233,20 @@ pub struct Cookie {
     /// `domain`. Default: attribute left out.
     #[serde(skip_serializing_if = "unset")]
     pub domain: String,
+}
+
+impl Default for Cookie {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            secure: false,
+            http_only: false,
+            same_site: None,
+            max_age: 0,
+            path: Some("/".to_owned()),
+            domain: String::new(),
+        }
+    }
 }
 
 /// `….sticky.cookie.sameSite`.
