@@ -147,6 +147,7 @@ impl App {
             internals: Arc::new(internals::Answers::new(admin)),
             forwarding: doors::forwarding(&self.install, &hostname()).into(),
             access_log: access_log.clone(),
+            metrics: metrics.clone(),
             make_stack: self.make_stack.clone(),
             drain: drain.watch(),
         };

@@ -15,7 +15,7 @@ use crate::{
     drain::{DrainWatch, Tasks},
     entrypoint,
     exchange::forwarded::Forwarding,
-    observe::AccessLog,
+    observe::{AccessLog, Metrics},
     proxy::{Internals, Parts, Worker, layer::MakeStack},
     runtime::{Settings, Workers},
     snapshot::SnapshotCell,
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) internals: Arc<dyn Internals>,
     pub(super) forwarding: Arc<[Forwarding]>,
     pub(super) access_log: AccessLog,
+    pub(super) metrics: Metrics,
     /// Makes the layers of the embedder.
     pub(super) make_stack: Option<MakeStack>,
     pub(super) drain: DrainWatch,
@@ -76,6 +77,7 @@ async fn serve(shares: Vec<WorkerShare>, shared: Shared) {
         internals: shared.internals,
         forwarding: shared.forwarding,
         access_log: shared.access_log,
+        metrics: shared.metrics,
         stack: shared.make_stack.map(|make| make()),
     });
     let mut tasks = Tasks::default();

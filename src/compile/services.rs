@@ -100,12 +100,17 @@ impl<'a> Services<'a> {
                 .previous
                 .and_then(|previous| previous.snapshot.service(name));
             let previous = previous.map(|service| &**service);
-            Arc::new(Service::build(
+            let service = Service::build(
                 ready.settings.clone(),
                 previous,
                 &input.workshop.slots,
                 input.now,
-            ))
+            );
+            let metrics = &input.workshop.metrics;
+            for server in &service.servers {
+                server.count_with(|| metrics.server(name, &server.name));
+            }
+            Arc::new(service)
         });
         Ok((Arc::clone(service), &ready.steps))
     }

@@ -59,12 +59,12 @@ impl Formatter for GoFormatter {
     }
 }
 
-/// What Go escapes besides what JSON demands. U+2028 and U+2029 end a line in JavaScript. DEL and the C1 controls are left alone by
+/// What Go escapes besides what JSON demands (U+FFFD where it stands for bytes that were no text). U+2028 and U+2029 end a line in JavaScript. DEL and the C1 controls are left alone by
 /// Go, but a terminal that shows a log obeys them.
 fn is_escaped(character: char) -> bool {
     matches!(
         character,
-        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\u{7f}'..='\u{9f}'
+        '<' | '>' | '&' | '\u{fffd}' | '\u{2028}' | '\u{2029}' | '\u{7f}'..='\u{9f}'
     )
 }
 
@@ -81,7 +81,7 @@ mod tests {
             (b"a\"b\\c", r#""a\"b\\c""#),
             (b"<a&b>", r#""\u003ca\u0026b\u003e""#),
             (b"\r\n\t\x08\x0c\x1b\x00", r#""\r\n\t\b\f\u001b\u0000""#),
-            (b"\xff\xc3\xa9", "\"\u{fffd}é\""),
+            (b"\xff\xc3\xa9", r#""\ufffdé""#),
             (
                 "\u{2028}\u{7f}\u{9b}1m".as_bytes(),
                 r#""\u2028\u007f\u009b1m""#,

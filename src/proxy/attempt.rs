@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, header::SET_COOKIE};
 
 use super::Journey;
 use crate::{
-    exchange::{Body, Fault, FaultKind, RequestHead, Response, forwarded},
+    exchange::{Blame, Body, Fault, FaultKind, RequestHead, Response, forwarded},
     service::{Outcome, PickKey, Server, ServerId, Service},
     snapshot::Route,
     upstream::{Answer, Failure, Interim, Outgoing},
@@ -77,6 +77,7 @@ impl Journey {
                 }
                 Err(failure) => {
                     fault = failure.fault;
+                    self.count_failure(route, fault);
                     if tried.count == MAX_ATTEMPTS || !self.may_retry(route, service, &failure) {
                         break;
                     }
@@ -93,9 +94,21 @@ impl Journey {
                 }
             }
         }
-        route.service_metrics.failed(fault.reason());
+        if tried.count == 0 {
+            self.count_failure(route, fault);
+        }
+        if self.origin.retries > 0 {
+            route.service_metrics.retries_exhausted();
+        }
         self.server = None;
         self.give_up(fault)
+    }
+
+    fn count_failure(&self, route: &Route, fault: Fault) {
+        route.service_metrics.failed(fault.reason());
+        if fault.kind == FaultKind::BodyTimeout && fault.blame == Blame::Client {
+            self.entry_point().metrics.timed_out("body");
+        }
     }
 
     fn pick(&self, service: &Service, tried: &[ServerId]) -> Option<Picked> {

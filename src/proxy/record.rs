@@ -17,7 +17,9 @@ use http_body::{Frame, SizeHint};
 use super::Journey;
 use crate::{
     exchange::{Body, Fault, Response, TlsSession},
-    observe::{self, AccessRecord, CapturedHeaders, Protocol, Sample, TlsLabel, TlsRecord},
+    observe::{
+        self, AccessRecord, CapturedHeaders, HeaderLabels, Protocol, Sample, TlsLabel, TlsRecord,
+    },
 };
 
 /// What was sent to the client.
@@ -37,6 +39,8 @@ pub struct Sent {
 pub(super) struct Arrival {
     method: Method,
     protocol: Protocol,
+    /// Labels that headers give to the request's metrics.
+    labels: HeaderLabels,
     /// Only if the access log may want the request.
     logged: Option<Box<Logged>>,
 }
@@ -88,6 +92,10 @@ impl Journey {
         Arrival {
             method: request.method.clone(),
             protocol: Protocol::of(&request.headers, request.upgrade.as_ref()),
+            labels: self
+                .worker
+                .metrics
+                .header_labels(&request.host, &request.headers),
             logged: log.is_on().then(logged),
         }
     }
@@ -143,6 +151,7 @@ impl Journey {
         let mut sample = Sample::new(&arrival.method, arrival.protocol, code, duration);
         sample.bytes_in = sent.received;
         sample.bytes_out = sent.bytes;
+        sample.headers = arrival.labels;
         sample.tls = self
             .session()
             .map(|tls| TlsLabel::of(tls.version, tls.cipher));
@@ -153,7 +162,10 @@ impl Journey {
         if route.signals.metrics {
             entry_point.traffic.record(&sample);
             route.router_traffic.record(&sample);
-            route.service_traffic.record(&sample);
+            // What a middleware answered, or nobody could, was not handled by the service.
+            if self.origin.url.is_some() {
+                route.service_traffic.record(&sample);
+            }
         }
     }
 

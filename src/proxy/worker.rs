@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::layer::Stack;
 use crate::{
     exchange::{Exchange, Response, forwarded::Forwarding},
-    observe::AccessLog,
+    observe::{AccessLog, Metrics},
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
     upstream::Upstream,
 };
@@ -38,6 +38,7 @@ pub struct Parts {
     /// By entry point.
     pub forwarding: Arc<[Forwarding]>,
     pub access_log: AccessLog,
+    pub metrics: Metrics,
     pub stack: Option<Stack>,
 }
 
@@ -49,6 +50,7 @@ pub struct Worker {
     /// By entry point.
     forwarding: Arc<[Forwarding]>,
     pub access_log: AccessLog,
+    pub(super) metrics: Metrics,
     /// Layers of the embedder around every request.
     pub(super) stack: Option<Stack>,
     /// By entry point.
@@ -70,6 +72,7 @@ impl Worker {
             draining: parts.forwarding.iter().map(|_| Cell::new(false)).collect(),
             forwarding: parts.forwarding,
             access_log: parts.access_log,
+            metrics: parts.metrics,
             stack: parts.stack,
             connections: Cell::new(0),
             closed: Notify::new(),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     exchange::{Blame, Fault, FaultKind},
-    observe::{ServerState, ServerView},
+    observe::{ServerMetrics, ServerState, ServerView},
 };
 
 /// One address that answers requests. Shared by the snapshots it appears in, so its state survives a reload.
@@ -46,6 +46,7 @@ pub struct Server {
     passive: Option<PassiveSettings>,
     in_flight: Padded<AtomicU32>,
     times: OnceLock<Box<ResponseTimes>>,
+    metrics: OnceLock<ServerMetrics>,
     slot: Slot,
 }
 
@@ -105,8 +106,23 @@ impl Server {
             passive: parts.passive,
             in_flight: Padded(AtomicU32::new(0)),
             times: OnceLock::new(),
+            metrics: OnceLock::new(),
             slot,
         }
+    }
+
+    /// Says what to count with; the first call counts, for the server stays the same.
+    pub fn count_with(self: &Arc<Self>, metrics: impl FnOnce() -> ServerMetrics) {
+        self.metrics.get_or_init(|| {
+            let metrics = metrics();
+            metrics.watch(self);
+            metrics
+        });
+    }
+
+    /// What its connections are counted with.
+    pub fn metrics(&self) -> &ServerMetrics {
+        self.metrics.get().unwrap_or_else(|| ServerMetrics::off())
     }
 
     /// Never used twice in the life of the process, unlike [`Server::id`].

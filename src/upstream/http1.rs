@@ -21,6 +21,7 @@ use crate::{
         response,
         write::{self, BodyFrame},
     },
+    observe::OpenConnection,
     wire::{Deadline, Input, Output, Stream},
 };
 
@@ -43,6 +44,7 @@ pub struct Connection {
     /// Whether an exchange was completed on it before.
     reused: bool,
     idle_since: Instant,
+    open: OpenConnection,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ enum Download {
 
 impl Connection {
     /// A fresh connection over `stream`.
-    pub fn new(stream: Stream) -> Box<Self> {
+    pub fn new(stream: Stream, open: OpenConnection) -> Box<Self> {
         Box::new(Self {
             stream,
             input: Input::default(),
@@ -82,6 +84,7 @@ impl Connection {
             deadline: Deadline::new(),
             reused: false,
             idle_since: Instant::now(),
+            open,
         })
     }
 
@@ -361,6 +364,7 @@ impl Connection {
             Tunnel {
                 stream: this.stream,
                 early,
+                open: this.open,
             },
         ))
     }

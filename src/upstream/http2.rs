@@ -17,6 +17,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::{Answer, Failure, Outgoing};
 use crate::{
     exchange::{Body, Fault, FaultKind, Response},
+    observe::OpenConnection,
     service::Transport,
     wire::Stream,
 };
@@ -44,7 +45,11 @@ struct State {
 
 impl Connection {
     /// Opens HTTP/2 on `stream`; a task of this worker drives it.
-    pub async fn open(stream: Stream, transport: &Transport) -> Result<Self, Fault> {
+    pub async fn open(
+        stream: Stream,
+        transport: &Transport,
+        open: OpenConnection,
+    ) -> Result<Self, Fault> {
         let handshake = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -71,6 +76,7 @@ impl Connection {
                 None => log_end(connection.await),
             }
             driven.closed.set(true);
+            drop(open);
         });
         Ok(Self { requests, state })
     }

@@ -18,6 +18,7 @@ pub use pool::Upstream;
 use crate::{
     exchange::{Body, Fault, RequestHead, Response},
     http1::write::BodyFrame,
+    observe::OpenConnection,
     wire::Stream,
 };
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct Tunnel {
     pub stream: Stream,
     /// Bytes that came right behind the head.
     pub early: Bytes,
+    /// Counts the connection as open as long as it is.
+    pub open: OpenConnection,
 }
 
 /// Why there is no answer.

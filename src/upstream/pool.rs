@@ -10,6 +10,7 @@ use std::{
 use super::{Answer, Failure, Outgoing, connect, http1, http2};
 use crate::{
     exchange::Body,
+    observe::OpenConnection,
     service::{Scheme, Server},
 };
 
@@ -76,6 +77,12 @@ impl Upstream {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.fewer_idle(self.idle.borrow().len());
+    }
+}
+
 impl Home {
     fn new(server: Arc<Server>) -> Self {
         Self {
@@ -91,6 +98,7 @@ impl Home {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.server.transport.max_idle_per_host {
             idle.push(connection);
+            self.server.metrics().idle_changed(1);
         }
     }
 
@@ -108,7 +116,7 @@ impl Home {
         let connection = match self.take() {
             Some(connection) => connection,
             None => match connect::dial_h1(&self.server).await {
-                Ok(stream) => http1::Connection::new(stream),
+                Ok(stream) => http1::Connection::new(stream, self.opened()),
                 Err(fault) => return Err(Failure::before_sending(fault, body)),
             },
         };
@@ -120,7 +128,9 @@ impl Home {
         let timeout = self.server.transport.idle_timeout;
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
+            self.server.metrics().idle_changed(-1);
             if connection.is_fit(timeout) {
+                self.server.metrics().connection_reused();
                 return Some(connection);
             }
         }
@@ -158,7 +168,7 @@ impl Home {
         };
         self.h2.set(Some(h2));
         if !h2 {
-            return http1::Connection::new(stream)
+            return http1::Connection::new(stream, self.opened())
                 .send(request, body, self)
                 .await;
         }
@@ -171,26 +181,40 @@ impl Home {
     fn shared_h2(&self) -> Option<http2::Connection> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|connection| !connection.is_closed());
-        shared
-            .iter()
-            .find(|connection| connection.has_room())
-            .cloned()
+        let connection = shared.iter().find(|connection| connection.has_room());
+        if connection.is_some() {
+            self.server.metrics().connection_reused();
+        }
+        connection.cloned()
     }
 
     async fn share(
         &self,
         stream: crate::wire::Stream,
     ) -> Result<http2::Connection, crate::exchange::Fault> {
-        let connection = http2::Connection::open(stream, &self.server.transport).await?;
+        let connection =
+            http2::Connection::open(stream, &self.server.transport, self.opened()).await?;
         self.shared.borrow_mut().push(connection.clone());
         Ok(connection)
     }
 
+    fn opened(&self) -> OpenConnection {
+        self.server.metrics().connection_opened()
+    }
+
+    fn fewer_idle(&self, by: usize) {
+        if by > 0 {
+            self.server.metrics().idle_changed(-(by as i64));
+        }
+    }
+
     fn sweep(&self) {
         let timeout = self.server.transport.idle_timeout;
-        self.idle
-            .borrow_mut()
-            .retain_mut(|connection| connection.is_fit(timeout));
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain_mut(|connection| connection.is_fit(timeout));
+        self.fewer_idle(before - idle.len());
+        drop(idle);
         self.shared
             .borrow_mut()
             .retain(|connection| !connection.is_closed() && !connection.idle_longer_than(timeout));

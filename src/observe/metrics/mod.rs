@@ -207,12 +207,12 @@ impl EntryPointMetrics {
         self.with(|series| series.open_connections.add(-1));
     }
 
-    /// A connection was closed before its first request: `connection_limit`, `address_limit`, `tls_handshake`, `proxy_header`.
+    /// A connection was closed before its first request: `max_connections`, `accept_failed`.
     pub fn connection_refused(&self, reason: &'static str) {
         self.with(|series| series.refused.increment(reason));
     }
 
-    /// A client was too slow: `header`, `body`, `idle`, `write`.
+    /// A client was too slow: `tls`, `header`, `body`.
     pub fn timed_out(&self, phase: &'static str) {
         self.with(|series| series.timeouts.increment(phase));
     }
@@ -284,17 +284,19 @@ impl ServerMetrics {
         });
     }
 
-    /// A connection to the server was opened.
-    pub fn connection_opened(&self) {
+    /// One that counts nothing.
+    pub fn off() -> &'static Self {
+        static OFF: ServerMetrics = ServerMetrics(None);
+        &OFF
+    }
+
+    /// A connection to the server was opened; it counts as open until the guard is dropped.
+    pub fn connection_opened(&self) -> OpenConnection {
         self.with(|series| {
             series.open.add(1);
             series.opened.increment();
         });
-    }
-
-    /// A connection to the server ended.
-    pub fn connection_closed(&self) {
-        self.with(|series| series.open.add(-1));
+        OpenConnection(self.clone())
     }
 
     /// A request went over a connection that had served another one.
@@ -317,6 +319,17 @@ impl ServerMetrics {
         if let Some(series) = &self.0 {
             count(series);
         }
+    }
+}
+
+/// A connection to a server, counted while it is open.
+#[derive(Debug)]
+#[must_use]
+pub struct OpenConnection(ServerMetrics);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.with(|series| series.open.add(-1));
     }
 }
 

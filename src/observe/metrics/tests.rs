@@ -199,7 +199,7 @@ fn servers_say_why_they_are_down() {
     let handle = metrics.server(&"s@file".into(), &"http://127.0.0.1:1".into());
     let server = Arc::new(Down);
     handle.watch(&server);
-    handle.connection_opened();
+    let open = handle.connection_opened();
     handle.idle_changed(1);
     handle.idle_changed(-1);
     handle.connection_reused();
@@ -220,8 +220,10 @@ fn servers_say_why_they_are_down() {
             format!("portway_service_server_state{{reason=\"probe_failed\",{labels}}} 0"),
         ]
     );
-    drop(server);
+    drop((server, open));
     assert!(lines(&metrics, "portway_service_server_state").is_empty());
+    let closed = format!("portway_service_server_open_connections{{{labels}}} 0");
+    assert_eq!(lines(&metrics, "portway_service_server_open"), [closed]);
 }
 
 const RELOAD: Reload = Reload {
@@ -255,7 +257,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     let server = Arc::new(Down);
     let handle = metrics.server(&"s".into(), &"http://a".into());
     handle.watch(&server);
-    handle.connection_opened();
+    let _open = handle.connection_opened();
     handle.connection_reused();
     let limit = metrics.middleware(&"m@file".into(), "ratelimit");
     limit.refused();
