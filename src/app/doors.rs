@@ -178,6 +178,7 @@ fn options(
     max_connections: usize,
 ) -> EntryPoint {
     let timeouts = &config.transport.responding_timeouts;
+    let read = timeouts.read_timeout.and_then(Span::positive);
     EntryPoint {
         index,
         name: name.into(),
@@ -190,10 +191,14 @@ fn options(
             },
         },
         timeouts: Timeouts {
-            header: timeouts.header_timeout.positive(),
+            // A limit that the user set for whole requests holds for their heads too.
+            header: match (timeouts.header_timeout.positive(), read) {
+                (Some(header), Some(read)) => Some(header.min(read)),
+                (header, read) => header.or(read),
+            },
             idle: timeouts.idle_timeout.positive(),
             progress: timeouts.body_progress_timeout.positive(),
-            read: timeouts.read_timeout.and_then(Span::positive),
+            read,
             write: timeouts.write_timeout.positive(),
             connection: config.transport.keep_alive_max_time.positive(),
         },

@@ -20,7 +20,6 @@ async fn attack_06_malformed_chunk_sizes() {
         "",
         "g",
         "5 5",
-        "5 ",
         "10000000000000005",
         "fffffffffffffffff",
         "ffffffffffffffff",

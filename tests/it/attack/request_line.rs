@@ -123,7 +123,6 @@ async fn attack_11_malformed_request_lines() {
         b"GET /a\rb HTTP/1.1",
         b"GET / HTTP/1.1\r",
         b"GET\xa0/ HTTP/1.1",
-        b"\x16\x03\x01\x02\x00\x01",
     ] {
         let request = [line, b"\r\nHost: a\r\n\r\n"].concat();
         stage.refuses(&String::from_utf8_lossy(line), request).await;
