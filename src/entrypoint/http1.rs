@@ -543,7 +543,12 @@ fn frame_of(
 ) -> (BodyFrame, bool, bool) {
     let status = response.status();
     if method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
-        return (BodyFrame::Unsaid, true, reusable);
+        // An answer of our own says how long it would be; a server's has said so itself, or not.
+        let frame = match body.length() {
+            Some(length) if length > 0 => BodyFrame::Length(length),
+            _ => BodyFrame::Unsaid,
+        };
+        return (frame, true, reusable);
     }
     if status == StatusCode::NO_CONTENT || status.is_informational() {
         return (BodyFrame::Chunked, true, reusable);

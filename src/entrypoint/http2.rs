@@ -152,7 +152,8 @@ async fn serve_stream(shared: &Shared, request: Request<RecvStream>, respond: Se
     let (body, tunnel_in) = if protocol.is_some() {
         (Body::Empty, Some(stream))
     } else {
-        (body(stream, &received), None)
+        let length = content_length(&head.headers);
+        (body(stream, length, &received), None)
     };
     let exchange = Exchange::new(head, body, Rc::clone(&shared.connection));
     let mut journey = Journey::new(&shared.worker, shared.entry.index, exchange);
@@ -284,12 +285,26 @@ fn websocket_key() -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("cG9ydHdheSBoMiB0byBoMQ=="))
 }
 
-fn body(stream: RecvStream, received: &Rc<Cell<u64>>) -> Body {
+/// How long the client says its body is; with trailers to come that cannot be said to an HTTP/1 server.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(header::TRAILER) {
+        return None;
+    }
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn body(stream: RecvStream, length: Option<u64>, received: &Rc<Cell<u64>>) -> Body {
     if stream.is_end_stream() {
         return Body::Empty;
     }
     Body::stream(Incoming {
         stream,
+        length,
         trailers: false,
         received: Rc::clone(received),
     })
@@ -324,7 +339,7 @@ async fn send(
         || status == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     match body.length() {
-        _ if bodiless => {}
+        Some(0) | None if bodiless => {}
         Some(length) => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
@@ -397,6 +412,8 @@ impl Interim for Hints<'_> {
 /// The body of a request.
 struct Incoming {
     stream: RecvStream,
+    /// What the client said is still to come. h2 resets the stream if that is not true.
+    length: Option<u64>,
     trailers: bool,
     received: Rc<Cell<u64>>,
 }
@@ -418,7 +435,9 @@ impl http_body::Body for Incoming {
         ));
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
-                this.received.set(this.received.get() + data.len() as u64);
+                let count = data.len() as u64;
+                this.received.set(this.received.get() + count);
+                this.length = this.length.map(|left| left.saturating_sub(count));
             } else if let Some(trailers) = frame.trailers_mut() {
                 drop_forbidden(trailers);
             }
@@ -431,7 +450,8 @@ impl http_body::Body for Incoming {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

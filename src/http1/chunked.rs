@@ -110,9 +110,12 @@ impl Decoder {
         let (size, extension) = line.split_at(digits);
         self.extension(extension)?;
         let text = std::str::from_utf8(size).map_err(|_| Malformed)?;
+        // Half of what fits is still absurd, and leaves room to add.
         u64::from_str_radix(text, 16)
+            .ok()
+            .filter(|size| *size <= u64::MAX / 2)
             .map(Some)
-            .map_err(|_| Malformed)
+            .ok_or(Malformed)
     }
 
     fn extension(&mut self, extension: &[u8]) -> Result<(), Malformed> {

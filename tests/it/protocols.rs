@@ -566,7 +566,10 @@ async fn servers_over_tls_with_a_client_certificate() {
     let strangers = proxy(&all_to(&[server.url()])).run().await;
     // Traefik says 500 here; that the gateway could not reach its server is what 502 means.
     let refused = strangers.client().get("/").await.status;
-    assert!([500, 502].contains(&refused), "a server that cannot be verified gets no request: {refused}");
+    assert!(
+        [500, 502].contains(&refused),
+        "a server that cannot be verified gets no request: {refused}"
+    );
     assert_eq!(server.hits(), 1);
 }
 

@@ -206,7 +206,12 @@ async fn retries_do_not_multiply_an_outage() {
     // Each server takes the request and hangs up: a GET may be tried elsewhere, but not three times each while everything is down.
     let mut servers = Vec::new();
     for name in ["one", "two", "three"] {
-        servers.push(backend(name).reply(|_| Reply::default().close()).run().await);
+        servers.push(
+            backend(name)
+                .reply(|_| Reply::default().close())
+                .run()
+                .await,
+        );
     }
     let urls: Vec<String> = servers.iter().map(Backend::url).collect();
     let proxy = proxy(&all_to(&urls)).run().await;

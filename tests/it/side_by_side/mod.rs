@@ -23,30 +23,47 @@ const ALLOWED: &[(&str, fn(&Case, &Difference) -> bool)] = &[
     (
         "Traefik asks servers for gzip when the client did not, and unpacks the answer; we pass on what the client said",
         |case, difference| {
-            let silent = !case.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("accept-encoding") && !value.is_empty());
-            silent && (difference.is("server saw", "accept-encoding") || case.target.contains("packed"))
+            let silent = !case.headers.iter().any(|(name, value)| {
+                name.eq_ignore_ascii_case("accept-encoding") && !value.is_empty()
+            });
+            silent
+                && (difference.is("server saw", "accept-encoding")
+                    || case.target.contains("packed"))
         },
     ),
     ("how long to wait depends on the moment", |_, difference| {
         difference.is("header", "retry-after") || difference.is("header", "x-retry-in")
     }),
-    ("Traefik drops the trailers of requests, we forward them and their announcement", |_, difference| {
-        difference.is("server saw", "trailers") || difference.is("server saw", "trailer")
-    }),
-    ("what is ambiguous we refuse, and after that nothing else can be compared", |case, difference| {
-        case.strict && difference.portway_status == 400
-    }),
-    ("requests that cannot be parsed are answered before any router: only the status counts", |_, difference| {
-        difference.portway_status == 400 && difference.traefik_status == 400 && difference.place != "status"
-    }),
-    ("Traefik puts its cookie before those of the server, we put it behind them", |_, difference| {
-        let sorted = |text: &str| {
-            let mut cookies: Vec<String> = text.split(" | ").map(str::to_owned).collect();
-            cookies.sort();
-            cookies
-        };
-        difference.is("header", "set-cookie") && sorted(&difference.traefik) == sorted(&difference.portway)
-    }),
+    (
+        "Traefik drops the trailers of requests, we forward them and their announcement",
+        |_, difference| {
+            difference.is("server saw", "trailers") || difference.is("server saw", "trailer")
+        },
+    ),
+    (
+        "what is ambiguous we refuse, and after that nothing else can be compared",
+        |case, difference| case.strict && difference.portway_status == 400,
+    ),
+    (
+        "requests that cannot be parsed are answered before any router: only the status counts",
+        |_, difference| {
+            difference.portway_status == 400
+                && difference.traefik_status == 400
+                && difference.place != "status"
+        },
+    ),
+    (
+        "Traefik puts its cookie before those of the server, we put it behind them",
+        |_, difference| {
+            let sorted = |text: &str| {
+                let mut cookies: Vec<String> = text.split(" | ").map(str::to_owned).collect();
+                cookies.sort();
+                cookies
+            };
+            difference.is("header", "set-cookie")
+                && sorted(&difference.traefik) == sorted(&difference.portway)
+        },
+    ),
 ];
 
 /// One of the two programs, running the example files on ports of its own.
@@ -156,9 +173,23 @@ impl Subject {
             .stderr(log)
             .spawn()
             .unwrap();
-        let subject = Self { child, dir, ports, api: servers[3..].iter().map(|server| server.addr.to_string()).collect() };
+        let subject = Self {
+            child,
+            dir,
+            ports,
+            api: servers[3..]
+                .iter()
+                .map(|server| server.addr.to_string())
+                .collect(),
+        };
         eventually("the routers are live", async || {
-            let answer = subject.client(8000).host("secure.localhost").get("/").try_send().await.ok()?;
+            let answer = subject
+                .client(8000)
+                .host("secure.localhost")
+                .get("/")
+                .try_send()
+                .await
+                .ok()?;
             (answer.status == 302).then_some(())
         })
         .await;
@@ -203,12 +234,9 @@ impl Subject {
         let mut stream = socket.connect(self.addr(port)).await.unwrap();
         stream.write_all(&case.bytes()).await.unwrap();
         let mut bytes = Vec::new();
-        tokio::time::timeout(
-            Duration::from_secs(10),
-            stream.read_to_end(&mut bytes),
-        )
-        .await
-        .ok();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes))
+            .await
+            .ok();
         let Some(answer) = parse_answers(&bytes)
             .into_iter()
             .find(|answer| answer.status >= 200 || answer.status == 101)
@@ -318,8 +346,12 @@ impl Subject {
 
     /// Writes the ports of the example in place of those of this subject.
     fn canonical(&self, text: &str) -> String {
-        let text = self.api.iter().fold(text.to_owned(), |text, server| text.replace(server, "api-server"));
-        self.ports.iter().fold(text, |text, (example, actual)| text.replace(&format!(":{actual}"), &format!(":{example}")))
+        let text = self.api.iter().fold(text.to_owned(), |text, server| {
+            text.replace(server, "api-server")
+        });
+        self.ports.iter().fold(text, |text, (example, actual)| {
+            text.replace(&format!(":{actual}"), &format!(":{example}"))
+        })
     }
 }
 
