@@ -67,6 +67,10 @@ impl Journey {
                 },
             };
             tried.add(server.id);
+            if tried.count > 1 {
+                self.origin.retries += 1;
+                route.service_metrics.retried();
+            }
             let kept = replayable(&body);
             match self.attempt(service, &server, body, interim).await {
                 Ok(mut response) => {
@@ -89,8 +93,6 @@ impl Journey {
                     again = (fault.kind == FaultKind::StaleConnection
                         && (service.is_sticky() || self.pick(service, tried.ids()).is_none()))
                     .then_some((server, cookie));
-                    self.origin.retries += 1;
-                    route.service_metrics.retried();
                 }
             }
         }
