@@ -42,6 +42,7 @@ def options():
     chosen = parser.parse_args()
     chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (1 if chosen.quick else 3)
+    chosen.portway = str(Path(chosen.portway).resolve())
     chosen.only = chosen.only.split(",")
     chosen.proxies = chosen.proxies.split(",")
     unknown = set(chosen.only) - {*load.SCENARIOS, *OTHERS} | set(chosen.proxies) - set(PROXIES)
