@@ -22,6 +22,7 @@ mod support;
 mod attack;
 mod cli;
 mod clients;
+mod demo;
 mod examples;
 mod lifecycle;
 mod middlewares;
