@@ -90,9 +90,7 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
             return;
         }
         None => {
-            worker.snapshot().entry_points[entry.index]
-                .metrics
-                .timed_out("tls");
+            worker.timed_out(entry.index, "tls", entry.timeouts.header_option(), &peer);
             return;
         }
     };

@@ -127,10 +127,13 @@ impl Server {
                     break;
                 }
                 Next::Timeout => {
-                    self.worker.snapshot().entry_points[self.entry.index]
-                        .metrics
-                        .timed_out("header");
-                    tracing::debug!(entryPointName = %self.entry.name, peer = %self.connection.peer, "no request head within respondingTimeouts.headerTimeout");
+                    let option = self.entry.timeouts.header_option();
+                    self.worker.timed_out(
+                        self.entry.index,
+                        "header",
+                        option,
+                        &self.connection.peer,
+                    );
                     break;
                 }
                 Next::Closed => break,
@@ -169,12 +172,13 @@ impl Server {
                         wire.deadline.set(timeouts.header);
                     }
                 }
-                if !started && self.worker.is_draining(self.entry.index) {
-                    return Poll::Ready(Next::Closed);
-                }
                 match wire.input.poll_fill(&mut wire.stream, cx) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(Next::Closed),
+                    // A request that had arrived before the drain has been read by now, and is served.
+                    Poll::Pending if !started && self.worker.is_draining(self.entry.index) => {
+                        return Poll::Ready(Next::Closed);
+                    }
                     Poll::Pending => {
                         ready!(wire.deadline.poll_expired(cx));
                         return Poll::Ready(if started || first {
@@ -209,6 +213,8 @@ impl Server {
             self.switch(journey, response, server).await;
             return false;
         }
+        // A middleware that answered has left the body where it was.
+        drop(journey.exchange.body.take());
         self.discard_rest();
         let reusable = keep_alive
             && !last
@@ -225,7 +231,8 @@ impl Server {
         let spare = std::mem::take(&mut journey.exchange.request.headers);
         journey.finish(self.sent(status, bytes, complete));
         self.reuse(spare);
-        complete && reusable
+        // Whoever still holds this request's body must not read the next one's.
+        complete && reusable && Rc::strong_count(&self.wire) == 1
     }
 
     fn sent(&self, status: StatusCode, bytes: u64, complete: bool) -> Sent {
@@ -298,6 +305,10 @@ impl Server {
 
     /// What is left of a request body that is here already needs no new connection.
     fn discard_rest(&self) {
+        if Rc::strong_count(&self.wire) > 1 {
+            // The answer came early, and the server goes on reading the body.
+            return;
+        }
         let wire = &mut *self.wire.borrow_mut();
         match &mut wire.upload {
             Upload::Length(left) if *left <= wire.input.bytes.len() as u64 => {
@@ -344,6 +355,18 @@ impl Server {
             Ok(()) => (sending.bytes, true, reusable),
             Err(fault) => {
                 tracing::debug!(entryPointName = %self.entry.name, %fault, "answer was cut short");
+                if fault == Fault::client(FaultKind::BodyTimeout) {
+                    let option = match self.entry.timeouts.write {
+                        Some(_) => "writeTimeout",
+                        None => "bodyProgressTimeout",
+                    };
+                    self.worker.timed_out(
+                        self.entry.index,
+                        "answer",
+                        option,
+                        &self.connection.peer,
+                    );
+                }
                 // The client must see that the answer is not whole: no last chunk, no orderly TLS end.
                 let wire = &mut *self.wire.borrow_mut();
                 wire.output = Output::default();
@@ -452,6 +475,8 @@ impl Wire {
                         return Poll::Pending;
                     }
                 }
+                // Pipelined requests are answered even if the client sends no more.
+                Ok(_) if !self.input.bytes.is_empty() => return Poll::Pending,
                 _ => return Poll::Ready(()),
             }
         }
@@ -716,7 +741,11 @@ impl http_body::Body for Incoming {
         }
         let frame = {
             let wire = &mut *self.wire.borrow_mut();
-            if self.expects_continue.take() && wire.received == 0 && wire.input.bytes.is_empty() {
+            if self.expects_continue.take()
+                && !wire.answering
+                && wire.received == 0
+                && wire.input.bytes.is_empty()
+            {
                 wire.output
                     .buffer()
                     .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

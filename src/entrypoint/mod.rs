@@ -42,7 +42,7 @@ pub struct EntryPoint {
 /// Times of an entry point; `None` is no limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a whole request head, from its first byte (`headerTimeout`).
+    /// For a whole request head, from its first byte (`headerTimeout`, or `readTimeout` if that is shorter).
     pub header: Option<Duration>,
     /// Between requests (`idleTimeout`).
     pub idle: Option<Duration>,
@@ -54,6 +54,16 @@ pub struct Timeouts {
     pub write: Option<Duration>,
     /// A connection's age after which it ends (`transport.keepAliveMaxTime`).
     pub connection: Option<Duration>,
+}
+
+impl Timeouts {
+    /// The option that bounds a request head.
+    fn header_option(&self) -> &'static str {
+        match self.read {
+            Some(_) if self.read == self.header => "readTimeout",
+            _ => "headerTimeout",
+        }
+    }
 }
 
 /// Which peers are believed.

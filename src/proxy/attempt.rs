@@ -109,7 +109,12 @@ impl Journey {
     fn count_failure(&self, route: &Route, fault: Fault) {
         route.service_metrics.failed(fault.reason());
         if fault.kind == FaultKind::BodyTimeout && fault.blame == Blame::Client {
-            self.entry_point().metrics.timed_out("body");
+            self.worker.timed_out(
+                self.entry_point,
+                "body",
+                "readTimeout or bodyProgressTimeout",
+                &self.exchange.connection.peer,
+            );
         }
     }
 
@@ -193,7 +198,9 @@ impl Journey {
             // needs no budget; a connect that timed out held the client up.
             FaultKind::Connect | FaultKind::Tls => return true,
             FaultKind::ConnectTimeout => true,
-            FaultKind::StaleConnection if is_repeatable(head) => return true,
+            FaultKind::StaleConnection if failure.unprocessed || is_repeatable(head) => {
+                return true;
+            }
             FaultKind::Reset => is_repeatable(head),
             _ => false,
         };

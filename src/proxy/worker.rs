@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -106,6 +107,21 @@ impl Worker {
             self.warned.set(Some(Instant::now()));
         }
         due
+    }
+
+    /// Counts a client that was too slow, and says which option of the entry point ended its request.
+    pub fn timed_out(
+        &self,
+        entry_point: usize,
+        phase: &'static str,
+        option: &'static str,
+        peer: &SocketAddr,
+    ) {
+        let entry = &self.snapshot().entry_points[entry_point];
+        entry.metrics.timed_out(phase);
+        if self.may_warn() {
+            tracing::info!(entryPointName = %entry.name, %peer, phase, "a client was too slow for transport.respondingTimeouts.{option}");
+        }
     }
 
     pub(super) fn forwarding(&self, entry_point: usize) -> &Forwarding {

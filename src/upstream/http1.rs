@@ -112,7 +112,6 @@ impl Connection {
         home: &Rc<Home>,
     ) -> Result<Answer, Failure> {
         self.start(&request, body);
-        self.deadline.set(request.response_timeout);
         let mut interims = 0;
         let mut heard = false;
         let outcome = poll_fn(|cx| self.poll_answer(cx, &request, &mut interims, &mut heard)).await;
@@ -150,9 +149,10 @@ impl Connection {
             body if request.head.expects_continue => Upload::Held(body, frame),
             body => running(body, frame),
         };
-        if matches!(self.upload, Upload::Held(..)) {
-            self.deadline.set(Some(CONTINUE_WAIT));
-        }
+        self.deadline.set(match self.upload {
+            Upload::Held(..) => Some(CONTINUE_WAIT),
+            _ => request.response_timeout,
+        });
     }
 
     fn poll_answer(
@@ -183,7 +183,7 @@ impl Connection {
                 }
             };
             match head.status.as_u16() {
-                100 => self.release_body(),
+                100 => self.release_body(request),
                 101 if request.head.upgrade.is_some() => return Poll::Ready(Ok(head)),
                 101 => return Poll::Ready(Err(Fault::server(FaultKind::BadResponse))),
                 102..=199 => {
@@ -206,19 +206,21 @@ impl Connection {
 
     /// The deadline passed: either the server kept us waiting for its `100 Continue`, or for its answer.
     fn expired(&mut self, request: &Outgoing<'_>) -> Result<(), Fault> {
-        if matches!(self.upload, Upload::Held(..)) {
-            self.release_body();
-            self.deadline.set(request.response_timeout);
-            return Ok(());
+        match self.upload {
+            Upload::Held(..) => self.release_body(request),
+            // A server has its time once it has the whole request.
+            Upload::Running { .. } => self.deadline.set(request.response_timeout),
+            _ => return Err(Fault::server(FaultKind::ResponseTimeout)),
         }
-        Err(Fault::server(FaultKind::ResponseTimeout))
+        Ok(())
     }
 
-    fn release_body(&mut self) {
+    fn release_body(&mut self, request: &Outgoing<'_>) {
         if let Upload::Held(..) = self.upload
             && let Upload::Held(body, frame) = std::mem::replace(&mut self.upload, Upload::Done)
         {
             self.upload = running(body, frame);
+            self.deadline.set(request.response_timeout);
         }
     }
 
@@ -383,7 +385,7 @@ impl Connection {
             fault,
             body,
             answered: heard,
-            reused: self.reused,
+            unprocessed: false,
         }
     }
 

@@ -110,20 +110,16 @@ impl Connection {
             Ok(ready) => ready,
             Err(_) => {
                 self.state.closed.set(true);
-                return Err(Failure {
-                    reused: true,
-                    ..Failure::before_sending(Fault::server(FaultKind::StaleConnection), body)
-                });
+                let stale = Fault::server(FaultKind::StaleConnection);
+                return Err(Failure::before_sending(stale, body));
             }
         };
         let ends = body.is_empty();
         let (mut answer, stream) = match ready.send_request(request, ends) {
             Ok(sent) => sent,
             Err(_) => {
-                return Err(Failure {
-                    reused: true,
-                    ..Failure::before_sending(Fault::server(FaultKind::StaleConnection), body)
-                });
+                let stale = Fault::server(FaultKind::StaleConnection);
+                return Err(Failure::before_sending(stale, body));
             }
         };
         let upload = (!ends).then(|| UploadTask(tokio::task::spawn_local(upload(body, stream))));
@@ -156,14 +152,14 @@ impl Connection {
                     fault: Fault::server(fault),
                     body: ends.then_some(Body::Empty),
                     answered: false,
-                    reused: refused,
+                    unprocessed: refused,
                 })
             }
             Err(fault) => Err(Failure {
                 fault,
                 body: None,
                 answered: false,
-                reused: false,
+                unprocessed: false,
             }),
         }
     }

@@ -80,8 +80,8 @@ pub struct Failure {
     pub body: Option<Body>,
     /// Whether any byte of an answer came.
     pub answered: bool,
-    /// Whether the connection had served a request before.
-    pub reused: bool,
+    /// Whether the server cannot have acted on the request: it was not sent, or the server said so. Then any request may be sent again.
+    pub unprocessed: bool,
 }
 
 impl Failure {
@@ -91,7 +91,7 @@ impl Failure {
             fault,
             body: Some(body),
             answered: false,
-            reused: false,
+            unprocessed: true,
         }
     }
 }
