@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::{
     admin::Admin,
+    compile::catalog,
     exchange::{Body, Exchange, Response, fault},
     proxy::Internals,
     snapshot::{Internal, Snapshot},
@@ -71,8 +72,4 @@ async fn elsewhere(make: impl FnOnce() -> Response + Send + 'static) -> Response
             fault::text_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
         }
     }
-}
-
-fn catalog(_: &Snapshot) -> crate::admin::Catalog {
-    crate::admin::Catalog::default()
 }

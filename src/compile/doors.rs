@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     config::{
         Install,
+        definitions::Name,
         install::{self, RuleSyntax},
         routing::{Observability, RouterTls},
     },
@@ -40,6 +41,29 @@ pub(super) fn doors(install: &Install) -> Vec<Door<'_>> {
             config,
         })
         .collect()
+}
+
+/// A name, and the entry points that a router of this name is bound to.
+pub(super) type Part = (Name, Vec<usize>);
+
+/// The routers that one router becomes: one for each entry point that adds something, under a name of its own if there are several
+/// entry points, and one for all the others.
+pub(super) fn split(doors: &[Door<'_>], name: &Name, entry_points: &[usize]) -> Vec<Part> {
+    let (with_model, plain): (Vec<usize>, Vec<usize>) = entry_points
+        .iter()
+        .partition(|index| doors[**index].has_model);
+    let mut parts = Vec::with_capacity(with_model.len() + 1);
+    for index in with_model {
+        let name = match entry_points.len() {
+            1 => Arc::clone(name),
+            _ => format!("{}-{name}", doors[index].name).into(),
+        };
+        parts.push((name, vec![index]));
+    }
+    if !plain.is_empty() {
+        parts.push((Arc::clone(name), plain));
+    }
+    parts
 }
 
 impl Door<'_> {

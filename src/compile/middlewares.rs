@@ -1,11 +1,6 @@
 //! Middlewares: every one checked, chains expanded to the steps they stand for, one instance made for each router that uses it.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     Stage,
@@ -28,7 +23,6 @@ pub(super) struct Middlewares<'a> {
     /// What each chain stands for.
     chains: BTreeMap<Name, Vec<Name>>,
     suggestions: Suggestions<'a>,
-    used: RefCell<Uses>,
 }
 
 /// A middleware that is no chain.
@@ -53,7 +47,6 @@ impl<'a> Middlewares<'a> {
             steps: BTreeMap::new(),
             chains: BTreeMap::new(),
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
-            used: RefCell::default(),
         };
         let names = fallback::names(
             Kind::Middleware,
@@ -128,17 +121,6 @@ impl<'a> Middlewares<'a> {
         let step = self.steps.get(name)?;
         let first = step.first.borrow_mut().take();
         first.or_else(|| make(self.stage, &step.definition, &mut Vec::new()))
-    }
-
-    /// Notes that `router` refers to `name`.
-    pub(super) fn note_use(&self, name: &str, router: &Arc<str>) {
-        if let Some((name, _)) = self.stage.wanted.middlewares.get_key_value(name) {
-            self.used
-                .borrow_mut()
-                .entry(Arc::clone(name))
-                .or_default()
-                .insert(Arc::clone(router));
-        }
     }
 
     fn forms<'n>(&self, name: &'n Arc<str>) -> Forms<'n, Config>
@@ -260,9 +242,6 @@ impl<'a> Middlewares<'a> {
         complete.then_some(steps)
     }
 }
-
-/// The routers that name an object, by its name.
-pub(super) type Uses = BTreeMap<Name, BTreeSet<Name>>;
 
 /// A name that cannot be used: its position in a list, and why.
 pub(super) type Misplaced = (usize, Missing);

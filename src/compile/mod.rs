@@ -3,6 +3,7 @@
 //! Nothing here reads files, asks the clock or the network, or starts anything. A part that cannot be built is left out with a
 //! diagnostic, and nothing else suffers; if it could be built before, its last good form goes on serving.
 
+mod catalog;
 mod certificates;
 mod doors;
 mod fallback;
@@ -20,7 +21,7 @@ mod transports;
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -31,10 +32,11 @@ use crate::{
     middleware::Hook,
     observe::Metrics,
     service::{Slots, Transport},
-    snapshot::{EntryPoint, Snapshot},
+    snapshot::{EntryPoint, Ledger, Snapshot},
     upstream::resolve::Addresses,
 };
 
+pub use catalog::{catalog, certificates as certificate_entries};
 use certificates::TlsStage;
 pub use certificates::{CertificateKey, Certificates};
 use doors::Door;
@@ -48,7 +50,7 @@ use transports::Transports;
 pub fn compile(input: &Input<'_>) -> Compiled {
     let mut findings = input.found.to_vec();
     let doors = doors::doors(input.install);
-    let wanted = internal::with_internal(input, &doors, &mut findings);
+    let wanted = Arc::new(internal::with_internal(input, &doors, &mut findings));
     let stage = Stage {
         input,
         wanted: &wanted,
@@ -88,6 +90,12 @@ pub fn compile(input: &Input<'_>) -> Compiled {
         entry_points: entry_points.collect(),
         routes: routers.routes.into(),
         services: services.used(),
+        ledger: Ledger {
+            install: Arc::clone(input.install),
+            diagnostics: told_once(findings, &good),
+            wanted: Arc::clone(&wanted),
+        },
+        catalog: OnceLock::new(),
         tls: Some(Arc::clone(&tls.tls)),
     };
     Compiled {
@@ -95,7 +103,6 @@ pub fn compile(input: &Input<'_>) -> Compiled {
         certificates: tls.good,
         transports: transports.all().clone(),
         files: input.files.clone(),
-        diagnostics: told_once(findings, &good),
         good,
     }
 }
@@ -128,7 +135,7 @@ fn told_once(findings: Vec<Diagnostic>, good: &Definitions) -> Vec<Diagnostic> {
 /// What a configuration is compiled from.
 #[derive(Debug)]
 pub struct Input<'a> {
-    pub install: &'a Install,
+    pub install: &'a Arc<Install>,
     /// What all providers want.
     pub definitions: &'a Definitions,
     /// The files that `definitions` and `install` name.
@@ -208,8 +215,13 @@ pub struct Compiled {
     /// The transports in use, by name.
     pub transports: BTreeMap<Arc<str>, Arc<Transport>>,
     pub files: Files,
+}
+
+impl Compiled {
     /// Everything found, in no particular order.
-    pub diagnostics: Vec<Diagnostic>,
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.snapshot.ledger.diagnostics
+    }
 }
 
 /// What every stage of a compilation reads.

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     Stage,
     fallback::{self, Forms},
-    middlewares::{Middlewares, Missing, Uses},
+    middlewares::{Middlewares, Missing},
     transports::Transports,
 };
 use crate::{
@@ -27,7 +27,6 @@ pub(super) struct Services<'a> {
     ready: BTreeMap<Arc<str>, Ready>,
     suggestions: Suggestions<'a>,
     built: RefCell<ByName>,
-    used: RefCell<Uses>,
 }
 
 type ByName = BTreeMap<Name, Arc<Service>>;
@@ -84,7 +83,6 @@ impl<'a> Services<'a> {
             ready,
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
             built: RefCell::default(),
-            used: RefCell::default(),
         }
     }
 
@@ -118,17 +116,6 @@ impl<'a> Services<'a> {
     /// The services that were asked for, in name order.
     pub(super) fn used(&self) -> Box<[Arc<Service>]> {
         self.built.borrow().values().map(Arc::clone).collect()
-    }
-
-    /// Notes that `router` refers to `name`.
-    pub(super) fn note_use(&self, name: &str, router: &Arc<str>) {
-        if let Some((name, _)) = self.stage.wanted.services.get_key_value(name) {
-            self.used
-                .borrow_mut()
-                .entry(Arc::clone(name))
-                .or_default()
-                .insert(Arc::clone(router));
-        }
     }
 
     fn missing(&self, name: &str) -> Missing {

@@ -21,7 +21,7 @@ use crate::{
 
 /// Compiles one configuration after the other, as control does.
 struct Bench {
-    install: Install,
+    install: Arc<Install>,
     workshop: Workshop,
     files: Files,
     live: Option<Compiled>,
@@ -36,7 +36,7 @@ impl Bench {
             directory: Path::new("/nonexistent"),
         };
         Self {
-            install: load_install(&sources).unwrap().install,
+            install: Arc::new(load_install(&sources).unwrap().install),
             workshop: Workshop::default(),
             files: Files::default(),
             live: None,
@@ -99,7 +99,7 @@ impl Bench {
 
     /// Everything found, as text.
     fn found(&self) -> Vec<String> {
-        let diagnostics = &self.live.as_ref().unwrap().diagnostics;
+        let diagnostics = self.live.as_ref().unwrap().diagnostics();
         diagnostics.iter().map(ToString::to_string).collect()
     }
 
@@ -288,7 +288,7 @@ http:
             let compiled = bench.live.as_ref().unwrap();
             assert!(
                 compiled
-                    .diagnostics
+                    .diagnostics()
                     .iter()
                     .any(|found| found.severity == Severity::Error),
                 "{what}"
@@ -604,6 +604,72 @@ fn nested_chains_cannot_take_up_all_memory() {
     bench.assert_found(&["the chain has more than 512 steps"]);
 }
 
+#[test]
+fn the_catalog_tells_what_became_of_everything() {
+    let mut bench = Bench::new(&[
+        "--entrypoints.web.address=:80",
+        "--entrypoints.secure.address=:443",
+        "--entrypoints.secure.http.tls=true",
+        "--ping=true",
+    ]);
+    bench.load(
+        "
+http:
+  routers:
+    app: {rule: Host(`app.test`), service: app, middlewares: [strip]}
+    half: {rule: Host(`half.test`), service: app, entryPoints: [web, nope]}
+    bad: {rule: Host(`, service: app}
+    unreadable: {rule: [{}], service: app}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+    spare: {loadBalancer: {servers: [{url: 'http://10.0.0.2:80'}]}}
+    broken: {loadBalancer: {servers: [{url: ''}]}}
+  middlewares:
+    strip: {stripPrefix: {prefixes: [/x]}}
+",
+    );
+    let catalog = super::catalog(&bench.live.as_ref().unwrap().snapshot);
+    let routers = catalog
+        .routers
+        .iter()
+        .map(|(name, entry)| (&**name, entry.status.as_str(), entry.using.len()));
+    let expected = [
+        ("app@file", "enabled", 1),
+        ("bad@file", "disabled", 1),
+        ("half@file", "warning", 1),
+        ("ping@internal", "enabled", 1),
+        ("secure-app@file", "enabled", 1),
+        ("secure-bad@file", "disabled", 1),
+        ("unreadable@file", "disabled", 0),
+    ];
+    assert_eq!(routers.collect::<Vec<_>>(), expected);
+    let split = &catalog.routers["secure-app@file"];
+    assert_eq!(
+        (split.written_as.as_deref(), split.tls_options.as_deref()),
+        (Some("app@file"), Some("default"))
+    );
+    assert_eq!(split.middlewares[..], [Arc::from("strip@file")]);
+    let services = catalog.services.iter().map(|(name, entry)| {
+        (
+            &**name,
+            entry.status.as_str(),
+            entry.servers.len(),
+            entry.used_by.len(),
+        )
+    });
+    let expected = [
+        ("app@file", "enabled", 1, 5),
+        ("broken@file", "disabled", 0, 0),
+        ("noop@internal", "enabled", 0, 0),
+        ("ping@internal", "enabled", 0, 1),
+        ("spare@file", "enabled", 0, 0),
+    ];
+    assert_eq!(services.collect::<Vec<_>>(), expected);
+    assert_eq!(catalog.middlewares["strip@file"].used_by.len(), 2);
+    assert_eq!(catalog.diagnostics, []);
+    assert!(catalog.routing.http.routers.contains_key("app@file"));
+}
+
 /// A configuration with references that may or may not lead anywhere.
 fn configurations() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec![
@@ -688,7 +754,7 @@ fn shape(compiled: &Compiled) -> (Vec<String>, Vec<String>) {
             route.name, route.rule, route.steps, route.tls_options
         )
     });
-    let diagnostics = compiled.diagnostics.iter().map(ToString::to_string);
+    let diagnostics = compiled.diagnostics().iter().map(ToString::to_string);
     (routes.collect(), diagnostics.collect())
 }
 

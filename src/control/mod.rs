@@ -79,7 +79,7 @@ impl Control {
         Self {
             inbox: Inbox::new(parts.providers, throttle),
             sources: Sources::new(parts.resolver).await,
-            live: Live::new(),
+            live: Live::new(parts.workshop.metrics.clone()),
             report: Report::default(),
             install: parts.install,
             workshop: parts.workshop,
@@ -178,13 +178,13 @@ impl Control {
     }
 
     fn tell(&mut self, compiled: &Compiled, arrived: Instant) {
-        self.report.tell(&compiled.diagnostics);
+        self.report.tell(compiled.diagnostics());
         let errors = compiled
-            .diagnostics
+            .diagnostics()
             .iter()
             .filter(|diagnostic| diagnostic.is_error())
             .count();
-        let warnings = compiled.diagnostics.len() - errors;
+        let warnings = compiled.diagnostics().len() - errors;
         let reload = ReloadMetrics {
             generation: compiled.snapshot.generation,
             took: arrived.elapsed(),

@@ -1,11 +1,13 @@
 //! What has to follow a swap: health checks of the servers that are there now, metrics, and the end of the old snapshot.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use tracing::{info, warn};
 
 use crate::{
-    compile::Compiled,
+    admin::CertificateEntry,
+    compile::{Compiled, certificate_entries},
+    observe::{Metrics, ServerMetrics},
     service::{HealthChange, Server},
     snapshot::Snapshot,
     upstream::probe::Checker,
@@ -14,13 +16,18 @@ use crate::{
 /// What runs besides the traffic.
 pub(super) struct Live {
     checker: Checker,
+    metrics: Metrics,
+    /// What the servers of the current snapshot are counted with, by serial number: a series lives as long as a handle on it.
+    servers: HashMap<u64, ServerMetrics>,
     /// Snapshots that were replaced and may still be in use by requests.
     retired: Vec<Arc<Snapshot>>,
 }
 
 impl Live {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: Metrics) -> Self {
         Self {
+            metrics,
+            servers: HashMap::new(),
             checker: Checker::new(log_change),
             retired: Vec::new(),
         }
@@ -29,8 +36,32 @@ impl Live {
     /// Follows a swap.
     pub(super) fn follow(&mut self, current: &Compiled, replaced: Arc<Snapshot>) {
         self.checker.reconcile(&current.snapshot.services);
+        self.count(&current.snapshot);
         self.retired.push(replaced);
         self.bury();
+    }
+
+    /// Lets the metrics show the servers and certificates that are there now.
+    fn count(&mut self, snapshot: &Snapshot) {
+        if !self.metrics.is_on() {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.servers);
+        for service in &snapshot.services {
+            for server in &service.servers {
+                let known = before.remove(&server.serial());
+                self.servers.entry(server.serial()).or_insert_with(|| {
+                    known.unwrap_or_else(|| {
+                        let metrics = self.metrics.server(&service.name, &server.name);
+                        metrics.watch(server);
+                        metrics
+                    })
+                });
+            }
+        }
+        let certificates = certificate_entries(snapshot);
+        self.metrics
+            .set_certificates(certificates.iter().map(CertificateEntry::expiry).collect());
     }
 
     /// Drops the old snapshots that nobody uses any more, here and not on a worker: taking down ten thousand routes takes time.

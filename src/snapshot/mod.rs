@@ -3,9 +3,14 @@
 pub mod cell;
 pub mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{
+    admin::Catalog,
+    config::{
+        Diagnostic, Install,
+        definitions::{Definitions, Name},
+    },
     middleware::Middleware,
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
     rule::{Facts, Rule, Syntax},
@@ -27,6 +32,10 @@ pub struct Snapshot {
     pub routes: Box<[Arc<Route>]>,
     /// Every service a route uses, in name order.
     pub services: Box<[Arc<Service>]>,
+    /// What the snapshot was made from and what was found wrong, for whoever asks.
+    pub ledger: Ledger,
+    /// The ledger as the API shows it, made when somebody asks.
+    pub catalog: OnceLock<Arc<Catalog>>,
     /// Certificates and TLS options; `None` only in the empty snapshot.
     pub tls: Option<Arc<Tls>>,
 }
@@ -61,6 +70,15 @@ impl Snapshot {
     }
 }
 
+/// What a snapshot was made from.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub install: Arc<Install>,
+    /// What was wanted, our own objects included.
+    pub wanted: Arc<Definitions>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
 /// One door: its routes and what its TLS handshakes need.
 #[derive(Debug)]
 pub struct EntryPoint {
@@ -81,6 +99,8 @@ pub struct EntryPoint {
 pub struct Route {
     /// Qualified: `name@provider`.
     pub name: Arc<str>,
+    /// The router it was made from: the same name, unless entry points add something of their own to it.
+    pub written_as: Name,
     /// The rule, as text and parsed.
     pub rule: Arc<str>,
     pub matcher: Rule,
@@ -123,6 +143,30 @@ pub enum Internal {
     Prometheus,
     /// Answers 418; what a redirection's router leads to.
     Noop,
+}
+
+impl Internal {
+    pub const ALL: [Self; 4] = [Self::Api, Self::Ping, Self::Prometheus, Self::Noop];
+
+    /// The qualified name of the service.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api@internal",
+            Self::Ping => "ping@internal",
+            Self::Prometheus => "prometheus@internal",
+            Self::Noop => "noop@internal",
+        }
+    }
+
+    /// Whether the install configuration provides it.
+    pub fn is_enabled(self, install: &Install) -> bool {
+        match self {
+            Self::Api => install.api.is_some(),
+            Self::Ping => install.ping.is_some(),
+            Self::Prometheus => install.metrics.prometheus.is_some(),
+            Self::Noop => true,
+        }
+    }
 }
 
 /// Which signals a route's requests show up in.

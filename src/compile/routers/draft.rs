@@ -1,9 +1,15 @@
 //! One router checked against everything it refers to, and split where entry points add something of their own.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    compile::{Rooms, Stage, doors::Door, internal, middlewares::Missing, plan},
+    compile::{
+        Rooms, Stage,
+        doors::{Door, split},
+        internal,
+        middlewares::Missing,
+        plan,
+    },
     config::{
         Diagnostic, Kind,
         definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
@@ -48,9 +54,6 @@ struct Destination {
     steps: Vec<Name>,
 }
 
-/// A name, and the entry points that a router of this name is bound to.
-type Part = (Name, Vec<usize>);
-
 /// Makes drafts of routers.
 pub(super) struct Drafter<'a> {
     stage: &'a Stage<'a>,
@@ -94,7 +97,7 @@ impl<'a> Drafter<'a> {
         } = self.target(definition, &mut report)?;
         let (entry_points, matching) = (entry_points?, matching?);
         let mut drafts = Vec::new();
-        for (name, entry_points) in self.split(definition, &entry_points) {
+        for (name, entry_points) in split(self.stage.doors, &definition.name, &entry_points) {
             let door = &self.stage.doors[entry_points[0]];
             let tls_options = self.tls_options(definition, door, &mut report);
             let steps = self.steps(definition, door, &service_steps, &mut report);
@@ -119,7 +122,6 @@ impl<'a> Drafter<'a> {
         if findings[before..].iter().any(Diagnostic::is_error) {
             return None;
         }
-        self.note_uses(definition, &service);
         Some(drafts)
     }
 
@@ -281,27 +283,6 @@ impl<'a> Drafter<'a> {
         None
     }
 
-    /// The routers that this one becomes: one for each entry point that adds something, under a name of its own if there are several
-    /// entry points, and one for all the others.
-    fn split(&self, definition: &Defined<Router>, entry_points: &[usize]) -> Vec<Part> {
-        let doors = self.stage.doors;
-        let (with_model, plain): (Vec<usize>, Vec<usize>) = entry_points
-            .iter()
-            .partition(|index| doors[**index].has_model);
-        let mut split = Vec::with_capacity(with_model.len() + 1);
-        for index in with_model {
-            let name = match entry_points.len() {
-                1 => Arc::clone(&definition.name),
-                _ => format!("{}-{}", doors[index].name, definition.name).into(),
-            };
-            split.push((name, vec![index]));
-        }
-        if !plain.is_empty() {
-            split.push((Arc::clone(&definition.name), plain));
-        }
-        split
-    }
-
     /// The name of the TLS options; `None` for a router of plain requests.
     fn tls_options(
         &self,
@@ -390,14 +371,6 @@ impl<'a> Drafter<'a> {
         Signals {
             access_log: signals.access_log && logged,
             metrics: signals.metrics && install.metrics.add_internals,
-        }
-    }
-
-    fn note_uses(&self, definition: &Defined<Router>, service: &Arc<str>) {
-        self.rooms.services.note_use(service, &definition.name);
-        for name in &definition.object.middlewares {
-            let name: Cow<'_, str> = qualify(name, &definition.provider);
-            self.rooms.middlewares.note_use(&name, &definition.name);
         }
     }
 }

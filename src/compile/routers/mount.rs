@@ -170,6 +170,7 @@ fn route(stage: &Stage<'_>, draft: &Draft, mount: &Mount) -> Route {
     };
     Route {
         name: Arc::clone(&mount.name),
+        written_as: Arc::clone(&draft.definition.name),
         rule: Arc::clone(&draft.matching.rule),
         matcher: draft.matching.matcher.clone(),
         syntax: draft.matching.syntax,
