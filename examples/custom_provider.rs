@@ -22,7 +22,7 @@ impl Provider for Ticker {
     fn run(self: Box<Self>, updates: Updates) -> Running {
         Box::pin(async move {
             for tick in 1u64.. {
-                if !updates.send(routing(tick), Vec::new()).await {
+                if !updates.send(routing(tick)).await {
                     return;
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;

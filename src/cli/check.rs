@@ -59,7 +59,7 @@ impl Wanted {
                     found.extend(findings(&[format!("--configFile={}", path.display())]));
                 }
                 if !routing.is_empty() {
-                    found.extend(Offline::load_files(routing).compiled.diagnostics);
+                    found.extend_from_slice(Offline::load_files(routing).compiled.diagnostics());
                 }
                 found
             }
@@ -69,7 +69,7 @@ impl Wanted {
 
 fn findings(arguments: &[String]) -> Vec<Diagnostic> {
     match Offline::load(arguments) {
-        Ok(offline) => offline.compiled.diagnostics,
+        Ok(offline) => offline.compiled.diagnostics().to_vec(),
         Err(diagnostics) => diagnostics,
     }
 }

@@ -122,7 +122,7 @@ impl Question {
             install: &offline.install,
             snapshot: &offline.compiled.snapshot,
             written: &offline,
-            diagnostics: &offline.compiled.diagnostics,
+            diagnostics: offline.compiled.diagnostics(),
             live: false,
         };
         self.show(&explain(&configuration, &self.request)?, &source)

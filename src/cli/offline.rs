@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Instant,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 /// A configuration that nobody runs.
 #[derive(Debug)]
 pub(super) struct Offline {
-    pub(super) install: Install,
+    pub(super) install: Arc<Install>,
     /// As providers wrote it.
     pub(super) wanted: Definitions,
     pub(super) compiled: Compiled,
@@ -46,13 +47,14 @@ impl Offline {
         let sources: Vec<Source> = paths.iter().map(|path| source(path)).collect();
         let mut offline = Self::compile(permissive(&Definitions::default()), Vec::new(), &sources);
         let install = permissive(&offline.wanted);
-        if install != offline.install {
+        if install != *offline.install {
             offline = Self::compile(install, Vec::new(), &sources);
         }
         offline
     }
 
     fn compile(install: Install, mut found: Vec<Diagnostic>, sources: &[Source]) -> Self {
+        let install = Arc::new(install);
         // A second call finds the first one's and changes nothing.
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
@@ -239,7 +241,7 @@ mod tests {
             let offline = Offline::load_files(&[path]);
             let found: Vec<_> = offline
                 .compiled
-                .diagnostics
+                .diagnostics()
                 .iter()
                 .map(ToString::to_string)
                 .collect();

@@ -29,7 +29,7 @@ const ROUTING: &str = "http:
 ";
 
 struct World {
-    install: Install,
+    install: Arc<Install>,
     wanted: Definitions,
     compiled: Compiled,
 }
@@ -51,6 +51,7 @@ impl World {
             install.entry_points.insert(name.to_owned(), door);
         }
         install.add_implicit_entry_points();
+        let install = Arc::new(install);
         let decoded = parse_routing_file("r.yml", ROUTING, &|_| None).unwrap();
         assert_eq!(decoded.diagnostics, []);
         let wanted = Definitions::of(&"file".into(), decoded);
@@ -89,7 +90,7 @@ impl World {
             install: &self.install,
             snapshot: &self.compiled.snapshot,
             written: self,
-            diagnostics: &self.compiled.diagnostics,
+            diagnostics: self.compiled.diagnostics(),
             live,
         }
     }
