@@ -21,7 +21,9 @@ use crate::{
     http1::{
         Framing,
         chunked::{Decoder, Piece},
+        give_map,
         request::{self, Parsed, Refusal},
+        take_map,
         write::{self, BodyFrame},
     },
     proxy::{Journey, Sent, Worker},
@@ -42,8 +44,6 @@ pub(super) struct Server {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     opened: Instant,
-    /// An empty map, kept for its allocation.
-    spare: HeaderMap,
 }
 
 /// The socket and its buffers; shared with the body of the request under way.
@@ -106,7 +106,6 @@ impl Server {
             worker,
             connection,
             opened: Instant::now(),
-            spare: HeaderMap::new(),
         }
     }
 
@@ -162,7 +161,7 @@ impl Server {
                     match request::parse(
                         &mut wire.input.bytes,
                         &self.entry.limits,
-                        std::mem::take(&mut self.spare),
+                        take_map(),
                     ) {
                         Ok(Some(parsed)) => return Poll::Ready(Next::Request(Box::new(parsed))),
                         Ok(None) => {}
@@ -228,9 +227,8 @@ impl Server {
                 .is_none_or(|age| self.opened.elapsed() < age);
         let status = response.status();
         let (bytes, complete, reusable) = self.send(response, &method, version, reusable).await;
-        let spare = std::mem::take(&mut journey.exchange.request.headers);
+        give_map(std::mem::take(&mut journey.exchange.request.headers));
         journey.finish(self.sent(status, bytes, complete));
-        self.reuse(spare);
         // Whoever still holds this request's body must not read the next one's.
         complete && reusable && Rc::strong_count(&self.wire) == 1
     }
@@ -242,11 +240,6 @@ impl Server {
             bytes,
             complete,
         }
-    }
-
-    fn reuse(&mut self, mut headers: HeaderMap) {
-        headers.clear();
-        self.spare = headers;
     }
 
     fn begin_body(&self, head: &crate::exchange::RequestHead, framing: Framing) -> Body {
@@ -343,6 +336,7 @@ impl Server {
             let out = wire.output.buffer();
             write_head(out, &response, version, frame, reusable);
         }
+        give_map(std::mem::take(response.headers_mut()));
         let mut sending = Sending {
             body: if bodiless { Body::Empty } else { body },
             chunked: frame == BodyFrame::Chunked,
@@ -469,6 +463,8 @@ impl Wire {
             return Poll::Pending;
         }
         loop {
+            // Asked first, because reading would need a buffer of its own while the head's is in use.
+            ready!(self.stream.poll_readable(cx));
             match ready!(self.input.poll_fill(&mut self.stream, cx)) {
                 Ok(count) if count > 0 => {
                     if self.input.bytes.len() >= 4096 {

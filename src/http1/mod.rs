@@ -8,7 +8,9 @@ pub mod request;
 pub mod response;
 pub mod write;
 
-use http::HeaderValue;
+use std::cell::RefCell;
+
+use http::{HeaderMap, HeaderValue};
 
 /// Where a message body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,32 @@ pub enum Framing {
 
 /// Bytes of trailers or chunk extensions that are read at most.
 pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
+
+/// Header maps that a thread keeps for their allocations.
+const SPARE_MAPS: usize = 256;
+/// A map that grew beyond this is not kept.
+const SPARE_MAP_SIZE: usize = 128;
+
+thread_local! {
+    static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty header map, with the allocation of an earlier one if there is any.
+pub fn take_map() -> HeaderMap {
+    MAPS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Keeps the allocation of a header map that is no longer needed.
+pub fn give_map(mut map: HeaderMap) {
+    map.clear();
+    if map.capacity() > 0 && map.capacity() <= SPARE_MAP_SIZE {
+        MAPS.with_borrow_mut(|maps| {
+            if maps.len() < SPARE_MAPS {
+                maps.push(map);
+            }
+        });
+    }
+}
 
 /// Header fields in one head at most.
 pub const MAX_FIELDS: usize = 256;

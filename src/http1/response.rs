@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
-use super::{Framing, FramingFields, MAX_FIELDS, has_token, shared_value};
+use super::{Framing, FramingFields, MAX_FIELDS, has_token, shared_value, take_map};
 use crate::exchange::FaultKind;
 
 /// Bytes of a response head at most.
@@ -77,7 +77,7 @@ fn parse_fields<'b>(
         .map_err(|_| httparse::Error::Status)?;
     let is_11 = response.version == Some(1);
     let (mut framing, mut keep_alive, mut close) = (FramingFields::default(), is_11, false);
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let mut headers = take_map();
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| httparse::Error::HeaderName)?;

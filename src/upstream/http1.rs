@@ -96,6 +96,9 @@ impl Connection {
             return false;
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
+        if self.stream.poll_readable(&mut cx).is_pending() {
+            return true;
+        }
         self.input.poll_fill(&mut self.stream, &mut cx).is_pending()
     }
 

@@ -25,6 +25,11 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Ready when the socket has something to read or has ended, as far as its last events tell; costs no system call.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tcp().poll_read_ready(cx).map(drop)
+    }
+
     /// The socket below.
     pub fn tcp(&self) -> &TcpStream {
         match self {
