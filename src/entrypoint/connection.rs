@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let ready = within(&deadline, start.read_first(&entry)).await.flatten();
     let Some(protocol) = ready else { return };
     if protocol == Protocol::Tls {
-        serve_tls(start, entry, worker, &deadline).await;
+        Box::pin(serve_tls(start, entry, worker, &deadline)).await;
     } else {
         drop(deadline);
         serve_plain(start, protocol, entry, worker).await;
@@ -63,7 +63,7 @@ async fn serve_plain(start: Start, protocol: Protocol, entry: Rc<EntryPoint>, wo
     let connection = start.connection(&entry, None);
     if protocol == Protocol::Http2 {
         let stream = Stream::Rewound(Rewind::new(start.bytes.freeze(), start.tcp));
-        return http2::serve(stream, entry, worker, connection).await;
+        return Box::pin(http2::serve(stream, entry, worker, connection)).await;
     }
     http1::Server::new(
         Stream::Tcp(start.tcp),
@@ -82,7 +82,7 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
     let local = tcp
         .local_addr()
         .map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
-    let handshake = accept(&table, Rewind::new(bytes.freeze(), tcp), local);
+    let handshake = Box::pin(accept(&table, Rewind::new(bytes.freeze(), tcp), local));
     let (stream, session) = match within(deadline, handshake).await {
         Some(Ok(accepted)) => accepted,
         Some(Err(error)) => {
@@ -99,7 +99,7 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
     let stream = Stream::Accepted(Box::new(stream));
     let connection = connection(&entry, peer, stream.tcp(), Some(session));
     if h2 {
-        return http2::serve(stream, entry, worker, connection).await;
+        return Box::pin(http2::serve(stream, entry, worker, connection)).await;
     }
     http1::Server::new(stream, BytesMut::new(), entry, worker, connection)
         .serve()
@@ -290,6 +290,16 @@ fn with_date<T>(with: impl FnOnce(&HeaderValue) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn future_size<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = future_size(serve);
+        assert!(size <= 1536, "{size} bytes per connection");
+    }
 
     #[test]
     fn protocols_are_told_apart_by_their_first_bytes() {

@@ -117,7 +117,8 @@ impl Server {
                 Next::Request(parsed) => {
                     requests += 1;
                     let last = self.entry.max_requests > 0 && requests >= self.entry.max_requests;
-                    if !self.exchange(*parsed, last).await {
+                    // Boxed, so that a connection without a request does not hold the room for one.
+                    if !Box::pin(self.exchange(*parsed, last)).await {
                         break;
                     }
                 }
