@@ -159,11 +159,7 @@ impl Server {
             let wire = &mut *self.wire.borrow_mut();
             loop {
                 if !wire.input.bytes.is_empty() {
-                    match request::parse(
-                        &mut wire.input.bytes,
-                        &self.entry.limits,
-                        take_map(),
-                    ) {
+                    match request::parse(&mut wire.input.bytes, &self.entry.limits, take_map()) {
                         Ok(Some(parsed)) => return Poll::Ready(Next::Request(Box::new(parsed))),
                         Ok(None) => {}
                         Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
@@ -423,35 +419,38 @@ impl Server {
 
     /// Ends the connection so that the last answer is not lost: closing a socket with unread input resets it.
     async fn linger(self) {
-        let wire = &mut *self.wire.borrow_mut();
-        if wire.abort {
-            // A reset tells even a client that reads until the end of the connection. If it fails, the socket is gone anyway.
-            drop(wire.stream.tcp().set_zero_linger());
-            return;
-        }
-        wire.deadline.set(Some(LINGER));
-        let unread = !matches!(wire.upload, Upload::Done) || !wire.input.bytes.is_empty();
+        let unread = {
+            let wire = &mut *self.wire.borrow_mut();
+            if wire.abort {
+                // A reset tells even a client that reads until the end of the connection. If it fails, the socket is gone anyway.
+                drop(wire.stream.tcp().set_zero_linger());
+                return;
+            }
+            wire.deadline.set(Some(LINGER));
+            !matches!(wire.upload, Upload::Done) || !wire.input.bytes.is_empty()
+        };
         let mut read = 0;
-        poll_fn(|cx| {
-            if wire.deadline.poll_expired(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if ready!(Pin::new(&mut wire.stream).poll_shutdown(cx)).is_err() || !unread {
-                return Poll::Ready(());
-            }
-            loop {
-                wire.input.bytes.clear();
-                match ready!(wire.input.poll_fill(&mut wire.stream, cx)) {
-                    Ok(count) if count > 0 && read < LINGER_BYTES => read += count,
-                    _ => return Poll::Ready(()),
-                }
-            }
-        })
-        .await;
+        poll_fn(|cx| self.wire.borrow_mut().poll_linger(unread, &mut read, cx)).await;
     }
 }
 
 impl Wire {
+    fn poll_linger(&mut self, unread: bool, read: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
+        if self.deadline.poll_expired(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() || !unread {
+            return Poll::Ready(());
+        }
+        loop {
+            self.input.bytes.clear();
+            match ready!(self.input.poll_fill(&mut self.stream, cx)) {
+                Ok(count) if count > 0 && *read < LINGER_BYTES => *read += count,
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// Ready when the client has gone while its answer is awaited. Sends out what waits (interim answers) on the way.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.output.is_empty()
