@@ -9,7 +9,7 @@ use super::{ask::ask, complain, offline::Offline, say};
 use crate::{
     admin::{
         ExplainRequest,
-        explain::{Candidate, Configuration, Explanation, Outcome, ServerState, explain},
+        explain::{Candidate, Configuration, Explanation, Outcome, ServerState, Step, explain},
     },
     config::{Install, install::INTERNAL},
 };
@@ -304,11 +304,7 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
             text.push_str("\nMiddlewares, in the order they run\n");
         }
         for (number, step) in way.middlewares.iter().enumerate() {
-            line(
-                &mut text,
-                &format!("  {}.", number + 1),
-                format!("{} {} {}", step.name, step.kind, step.options).trim_end(),
-            );
+            line(&mut text, &format!("  {}.", number + 1), &step_line(step));
         }
         let sticky = if way.sticky { ", sticky" } else { "" };
         text.push_str(&format!("\nService {}{sticky}\n", way.service));
@@ -322,6 +318,13 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
 fn line(text: &mut String, label: &str, value: &str) {
     // Writing to a string cannot fail.
     let _written = writeln!(text, "{label:14}{value}");
+}
+
+fn step_line(step: &Step) -> String {
+    match step.options.is_null() {
+        true => format!("{} {}", step.name, step.kind).trim_end().to_owned(),
+        false => format!("{} {} {}", step.name, step.kind, step.options),
+    }
 }
 
 fn server_line(server: &ServerState, checked: bool) -> String {

@@ -25,6 +25,13 @@ pub(super) fn candidates(
         facts,
         winner,
         seen: BTreeSet::new(),
+        written: configuration
+            .written
+            .routers()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect(),
+        told: BTreeSet::new(),
         candidates: Vec::new(),
     };
     let (asked, other) = match tls {
@@ -48,7 +55,10 @@ pub(super) fn candidates(
             other.name, entry_point.name
         );
         for (rule, route) in other.plain.rules().chain(other.secure.rules()) {
-            survey.elsewhere(rule, route, Outcome::OtherEntryPoint, &reason);
+            // What has been told of a router need not be told of its copies.
+            if !survey.is_told(route) {
+                survey.elsewhere(rule, route, Outcome::OtherEntryPoint, &reason);
+            }
         }
     }
     survey.candidates
@@ -60,6 +70,9 @@ struct Survey<'a> {
     winner: Option<&'a Arc<Route>>,
     /// Indices of routes that have been spoken of.
     seen: BTreeSet<u32>,
+    /// Names of routers as they were written, sorted, and those that have been spoken of.
+    written: Vec<&'a str>,
+    told: BTreeSet<String>,
     candidates: Vec<Candidate>,
 }
 
@@ -149,6 +162,30 @@ impl Survey<'_> {
         }
     }
 
+    /// Whether the router that this route comes from has been spoken of.
+    fn is_told(&self, index: u32) -> bool {
+        let routes = &self.configuration.snapshot.routes;
+        let route = usize::try_from(index).ok().and_then(|at| routes.get(at));
+        route.is_some_and(|route| self.told.contains(self.written_as(&route.name)))
+    }
+
+    /// The name of the router that a route comes from: entry points that add something to their routers have copies of them.
+    fn written_as<'n>(&self, name: &'n str) -> &'n str {
+        let doors = self.configuration.snapshot.entry_points.iter();
+        let copied = doors.filter_map(|door| {
+            let of_door = |name: &'n str| name.strip_prefix(&*door.name)?.strip_prefix('-');
+            let rest = of_door(name)?;
+            let rest = rest.strip_prefix("conflicted-").unwrap_or(rest);
+            Some(of_door(rest).unwrap_or(rest))
+        });
+        let written = self.written.as_slice();
+        let is_written = |name: &&str| written.binary_search(name).is_ok();
+        if is_written(&name) {
+            return name;
+        }
+        copied.into_iter().find(is_written).unwrap_or(name)
+    }
+
     /// The route, if it has not been spoken of.
     fn route(&mut self, index: u32) -> Option<Arc<Route>> {
         let routes = &self.configuration.snapshot.routes;
@@ -157,6 +194,7 @@ impl Survey<'_> {
     }
 
     fn add(&mut self, rule: &Rule, route: &Route, outcome: Outcome, reason: String) {
+        self.told.insert(self.written_as(&route.name).to_owned());
         self.candidates.push(Candidate {
             router: route.name.to_string(),
             rule: route.rule.to_string(),

@@ -43,7 +43,7 @@ pub struct Configuration<'a> {
 
 /// Objects as they were written, by their qualified names.
 pub trait Written {
-    /// Every router, whether it serves or not.
+    /// Every router, whether it serves or not, in name order.
     fn routers(&self) -> Vec<(&str, &Router)>;
 
     /// The middleware of this name.
