@@ -455,7 +455,25 @@ fn one_unit(text: &str) -> Option<(i128, &str)> {
 }
 
 fn expected_duration(text: &str) -> String {
-    format!("expected a duration such as `30s`, `1m30s` or `500ms`, found {text:?}")
+    let expected = format!("expected a duration such as `30s`, `1m30s` or `500ms`, found {text:?}");
+    match spelled_out(text) {
+        Some(meant) => format!("{expected}; did you mean `{meant}`?"),
+        None => expected,
+    }
+}
+
+/// What somebody meant who wrote `10 seconds`.
+fn spelled_out(text: &str) -> Option<String> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "ms" | "msec" | "millisecond" | "milliseconds" => "ms",
+        _ => return None,
+    };
+    (!number.is_empty()).then(|| format!("{number}{unit}"))
 }
 
 fn write_seconds(f: &mut fmt::Formatter<'_>, nanos: u64) -> fmt::Result {
@@ -499,6 +517,19 @@ const MILLISECOND: i64 = 1_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_in_words_are_understood_enough_to_suggest_the_right_form() {
+        for (text, suggestion) in [
+            ("10 seconds", "did you mean `10s`?"),
+            ("5min", "did you mean `5m`?"),
+            ("soon", "found \"soon\""),
+            ("10x", "found \"10x\""),
+        ] {
+            let said = text.parse::<Span>().unwrap_err();
+            assert!(said.ends_with(suggestion), "{said}");
+        }
+    }
 
     #[test]
     fn durations_read_and_print_as_go_does() {

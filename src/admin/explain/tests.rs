@@ -216,7 +216,7 @@ fn answers() {
         (
             "GET http://app.test:8001/api",
             "alt",
-            "comes from the server of app@file",
+            "one of the 2 servers of api@file",
         ),
         (
             "GET http://app.test:8001/",
