@@ -1,10 +1,6 @@
 //! Black-box tests: they start the real binary and speak to it through files, flags, signals and sockets only.
 //!
 //! `PORTWAY_TEST_BINARY` names another program to test (the real Traefik, to find out whether a test asks for the right thing).
-#![allow(
-    dead_code,
-    reason = "the support nouns are shared by files that each need a part of them"
-)]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +10,12 @@
 #![allow(
     clippy::disallowed_methods,
     reason = "back ends and connections of a test end with its runtime"
+)]
+#![allow(
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    clippy::format_push_string,
+    reason = "tables of cases are long, and read top to bottom"
 )]
 #![allow(missing_debug_implementations, reason = "test types are never printed")]
 

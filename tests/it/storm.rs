@@ -119,7 +119,7 @@ async fn reload_storm() {
         }
     }
     traffic.await.unwrap();
-    let failures = failures.lock().unwrap();
+    let failures = failures.lock().unwrap().clone();
     assert!(
         failures.is_empty(),
         "{} failed, {} answered: {:#?}",

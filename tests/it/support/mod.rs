@@ -11,12 +11,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-pub use backend::{Backend, Reply, Seen, Step, backend};
-pub use certs::{Authority, Identity};
-pub use client::{Answer, Client, Connection, Trust, full};
+pub use backend::{Backend, Reply, Seen, backend};
+pub use certs::Authority;
+pub use client::{Answer, Client, Trust, full};
 pub use h2_backend::{grpc_backend, websocket_backend};
 pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik};
-pub use raw::{Raw, RawAnswer, exchange, parse_answers};
+pub use raw::{Raw, exchange, parse_answers};
 
 /// Polls `attempt` until it yields a value; panics with `what` after ten seconds.
 pub async fn eventually<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {

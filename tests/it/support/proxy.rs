@@ -81,20 +81,8 @@ impl ProxyBuilder {
         self
     }
 
-    /// Puts a file beside the configuration before the start and returns the builder; `{dir}` in other texts names that place.
-    pub fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.dir.path().join(name), text).unwrap();
-        self
-    }
-
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Starts another program than the one under test (the side by side test starts both).
-    pub fn binary(mut self, path: &Path) -> Self {
-        path.clone_into(&mut self.binary);
         self
     }
 

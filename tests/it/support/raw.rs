@@ -57,7 +57,7 @@ impl Raw {
     }
 
     pub async fn rest_for(&mut self, quiet: Duration) -> RawAnswer {
-        let (mut bytes, mut chunk) = (Vec::new(), [0; 16 * 1024]);
+        let (mut bytes, mut chunk) = (Vec::new(), vec![0; 16 * 1024]);
         loop {
             match tokio::time::timeout(quiet, self.stream.read(&mut chunk)).await {
                 Err(_) => {
