@@ -27,6 +27,25 @@ fn the_example_configuration_is_good() {
 }
 
 #[test]
+fn the_configuration_of_the_readme_is_good() {
+    if subject_is_traefik() {
+        return;
+    }
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    let [install, routing] = blocks[..] else {
+        panic!("an install and a routing configuration: {blocks:?}")
+    };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("routing")).unwrap();
+    std::fs::write(dir.path().join("portway.yml"), install).unwrap();
+    std::fs::write(dir.path().join("routing/app.yml"), routing).unwrap();
+    checked(dir.path(), "portway.yml");
+}
+
+#[test]
 fn every_compose_example_is_good() {
     if subject_is_traefik() {
         return;
