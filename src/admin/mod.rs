@@ -4,7 +4,6 @@
 //! [`Admin`] for their answers. What the API shows of the configuration in use stands in the [`Catalog`].
 
 mod api;
-mod catalog;
 pub mod explain;
 mod health;
 mod metrics;
@@ -13,17 +12,16 @@ use std::{sync::Arc, time::SystemTime};
 
 pub use self::{
     api::{ExplainRequest, Explainer},
-    catalog::{
-        Catalog, CertificateEntry, MiddlewareEntry, ObservabilityEntry, RouterEntry, ServerEntry,
-        ServiceEntry, Status,
-    },
     health::{Phase, Readiness},
 };
 use crate::{
     config::{Diagnostic, Install},
     exchange::{RequestHead, Response},
     observe::Metrics,
-    snapshot::Snapshot,
+    snapshot::{
+        Snapshot,
+        catalog::{Catalog, Status},
+    },
 };
 use explain::Running;
 

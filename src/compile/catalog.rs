@@ -7,10 +7,6 @@ use std::{
 
 use super::doors::{self, Door, split};
 use crate::{
-    admin::{
-        Catalog, CertificateEntry, MiddlewareEntry, ObservabilityEntry, RouterEntry, ServerEntry,
-        ServiceEntry, Status,
-    },
     config::{
         Diagnostic, Kind, Routing,
         definitions::{Defined, Name, Named, base_name, qualify, tls_name},
@@ -19,7 +15,13 @@ use crate::{
     observe::ServerView,
     rule::Rule,
     service::Server,
-    snapshot::{Internal, Route, Snapshot},
+    snapshot::{
+        Internal, Route, Snapshot,
+        catalog::{
+            Catalog, CertificateEntry, MiddlewareEntry, ObservabilityEntry, RouterEntry,
+            ServerEntry, ServiceEntry, Status,
+        },
+    },
     tls::Facts,
 };
 

@@ -5,11 +5,10 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use tracing::{info, warn};
 
 use crate::{
-    admin::CertificateEntry,
     compile::{Compiled, certificate_entries},
     observe::{Metrics, ServerMetrics},
     service::{HealthChange, Server},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, catalog::CertificateEntry},
     upstream::probe::Checker,
 };
 

@@ -1,12 +1,12 @@
 //! The immutable plan: everything compiled, swapped whole. No logic but lookups.
 
+pub mod catalog;
 pub mod cell;
 pub mod table;
 
 use std::sync::{Arc, OnceLock};
 
 use crate::{
-    admin::Catalog,
     config::{
         Diagnostic, Install,
         definitions::{Definitions, Name},
@@ -18,6 +18,7 @@ use crate::{
     tls::{SniTable, Tls},
 };
 
+use catalog::Catalog;
 pub use cell::{CachedSnapshot, SnapshotCell};
 use table::Table;
 

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Api, list::Item};
 use crate::{
-    admin::{CertificateEntry, Status},
     observe::clock_text,
+    snapshot::catalog::{CertificateEntry, Status},
 };
 
 impl Api<'_> {

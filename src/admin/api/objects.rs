@@ -11,9 +11,9 @@ use super::{
     redact::{redact, shown},
 };
 use crate::{
-    admin::{ServerEntry, Status},
     config::{Diagnostic, Severity},
     observe::clock_text,
+    snapshot::catalog::{ServerEntry, Status},
 };
 
 /// How much of an object is shown.

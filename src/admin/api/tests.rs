@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use super::{ExplainRequest, Explainer};
 use crate::{
-    admin::{
-        Admin, Catalog, CertificateEntry, MiddlewareEntry, Readiness, RouterEntry, ServerEntry,
-        ServiceEntry, Status,
-    },
+    admin::{Admin, Readiness},
     config::{
         Diagnostic, Install, Place, Placed, Routing,
         install::{AccessLog, Api, EntryPoint, FileProvider, Prometheus},
     },
     exchange::{Body, RequestHead, Response, Target},
     observe::{Metrics, ServerState, ServerView},
+    snapshot::catalog::{
+        Catalog, CertificateEntry, MiddlewareEntry, RouterEntry, ServerEntry, ServiceEntry, Status,
+    },
 };
 
 const ROUTERS: &str = include_str!("golden/routers.json");
