@@ -37,6 +37,9 @@ const PROGRESS: u64 = 1024;
 const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How long a drain waits for the first request of a new connection.
+const LAST_CALL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// One client connection.
 pub(super) struct Server {
     wire: Rc<RefCell<Wire>>,
@@ -146,6 +149,7 @@ impl Server {
     async fn next(&mut self, first: bool) -> Next {
         let timeouts = self.entry.timeouts;
         let mut started = !self.wire.borrow().input.bytes.is_empty();
+        let mut hurried = false;
         let idle = if first {
             timeouts.header
         } else {
@@ -171,13 +175,19 @@ impl Server {
                 match wire.input.poll_fill(&mut wire.stream, cx) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(Next::Closed),
-                    // A request that had arrived before the drain has been read by now, and is served.
-                    Poll::Pending if !started && self.worker.is_draining(self.entry.index) => {
-                        return Poll::Ready(Next::Closed);
-                    }
                     Poll::Pending => {
+                        // A request that had arrived before the drain has been read by now, and is served.
+                        if !started && self.worker.is_draining(self.entry.index) {
+                            if !first {
+                                return Poll::Ready(Next::Closed);
+                            }
+                            // That of a new connection is most likely on its way, and no client expects to have to repeat it.
+                            if !std::mem::replace(&mut hurried, true) {
+                                wire.deadline.set(Some(LAST_CALL));
+                            }
+                        }
                         ready!(wire.deadline.poll_expired(cx));
-                        return Poll::Ready(if started || first {
+                        return Poll::Ready(if started || (first && !hurried) {
                             Next::Timeout
                         } else {
                             Next::Closed
@@ -456,6 +466,10 @@ impl Wire {
         if !self.output.is_empty()
             && let Poll::Ready(Err(_)) = self.output.poll_flush(&mut self.stream, cx)
         {
+            return Poll::Ready(());
+        }
+        // A client that broke off its upload does not wait for the end of the answer.
+        if self.answering && matches!(self.upload, Upload::Failed) {
             return Poll::Ready(());
         }
         // While a body is read, its reader sees the end; and no more than one buffer of pipelined requests is taken in.

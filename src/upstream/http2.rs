@@ -122,7 +122,11 @@ impl Connection {
                 return Err(Failure::before_sending(stale, body));
             }
         };
-        let upload = (!ends).then(|| UploadTask(tokio::task::spawn_local(upload(body, stream))));
+        let blame = Rc::new(Cell::new(None));
+        let upload = (!ends).then(|| {
+            let upload = upload(body, stream, Rc::clone(&blame));
+            UploadTask(tokio::task::spawn_local(upload))
+        });
         let head = poll_fn(|cx| {
             while let Poll::Ready(Some(interim)) = answer.poll_informational(cx) {
                 if let (Ok(interim), Some(taker)) = (interim, outgoing.interim)
@@ -144,12 +148,13 @@ impl Connection {
             Ok(Err(error)) => {
                 let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
                 let fault = if refused {
-                    FaultKind::StaleConnection
+                    Fault::server(FaultKind::StaleConnection)
                 } else {
-                    FaultKind::Reset
+                    // If the client's body broke off, it was we who reset the stream.
+                    blame.get().unwrap_or(Fault::server(FaultKind::Reset))
                 };
                 Err(Failure {
-                    fault: Fault::server(fault),
+                    fault,
                     body: ends.then_some(Body::Empty),
                     answered: false,
                     unprocessed: refused,
@@ -261,8 +266,10 @@ impl Drop for UploadTask {
     }
 }
 
-async fn upload(body: Body, mut stream: SendStream<Bytes>) {
-    if send_body(body, &mut stream).await.is_err() {
+async fn upload(body: Body, mut stream: SendStream<Bytes>, blame: Rc<Cell<Option<Fault>>>) {
+    if let Err(fault) = send_body(body, &mut stream).await {
+        // A peer that is gone is here the server, and its reset says more.
+        blame.set(Some(fault).filter(|fault| fault.kind != FaultKind::ClientGone));
         stream.send_reset(h2::Reason::CANCEL);
     }
 }

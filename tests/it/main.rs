@@ -36,4 +36,5 @@ mod routing;
 mod services;
 mod side_by_side;
 mod storm;
+mod streaming;
 mod tls;

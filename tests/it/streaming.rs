@@ -1,0 +1,133 @@
+//! Bodies that go both ways at once, and servers that do not wait for each other.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Raw, Reply, all_to, backend, proxy};
+
+/// Reads from `stream` until `end` has come.
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let (mut text, mut chunk) = (String::new(), [0; 4096]);
+    while !text.ends_with(end) {
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut chunk)).await;
+        match read {
+            Ok(Ok(count)) if count > 0 => text.push_str(&String::from_utf8_lossy(&chunk[..count])),
+            _ => panic!("{end:?} did not come, only {text:?}"),
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_after_an_early_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let proxy = proxy(&all_to(&[format!("http://{server}")])).run().await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("POST /talk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "3\r\none\r\n").await;
+    // The end of the body and the head of the answer meet at the proxy.
+    raw.send("3\r\ntwo\r\n0\r\n\r\n").await;
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        .await
+        .unwrap();
+    let body = read_until(&mut upstream, "0\r\n\r\n").await;
+    assert!(body.contains("3\r\ntwo\r\n"), "{body:?}");
+    upstream.write_all(b"0\r\n\r\n").await.unwrap();
+    let answer = read_until(&mut raw.stream, "0\r\n\r\n").await;
+    assert!(answer.contains("2\r\nok\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_says_continue_gets_the_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let proxy = proxy(&all_to(&[format!("http://{server}")])).run().await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        .await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 100 "));
+    raw.send("hello").await;
+    read_until(&mut upstream, "hello").await;
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await
+        .unwrap();
+    assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_slow_answer_after_continue_is_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let proxy = proxy(&all_to(&[format!("http://{server}")])).run().await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        .await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    upstream
+        .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(raw.head().await.starts_with("HTTP/1.1 100 "));
+    raw.send("hello").await;
+    read_until(&mut upstream, "hello").await;
+    // Longer than the proxy waits for a `100 Continue`.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await
+        .unwrap();
+    assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_client_with_more_requests_under_way_has_not_left() {
+    let server = backend("server")
+        .reply(|_| {
+            Reply::default()
+                .pause(Duration::from_millis(300))
+                .write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        })
+        .run()
+        .await;
+    let proxy = proxy(&all_to(&[server.url()])).run().await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    raw.stream.shutdown().await.unwrap();
+    let answer = raw.rest_for(Duration::from_secs(5)).await;
+    assert_eq!(answer.status(), 200, "{:?}", answer.text());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_both_talk_ends_the_exchange() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let proxy = proxy(&all_to(&[format!("http://{server}")])).run().await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("POST /talk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "3\r\none\r\n").await;
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        .await
+        .unwrap();
+    read_until(&mut raw.stream, "2\r\nok\r\n").await;
+    drop(raw);
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(10), upstream.read_to_end(&mut rest));
+    assert!(
+        closed.await.is_ok(),
+        "the server is left waiting for a client that is gone"
+    );
+}
