@@ -14,6 +14,7 @@ pub mod control;
 pub mod drain;
 pub mod entrypoint;
 pub mod exchange;
+pub mod explain;
 pub mod http1;
 pub mod middleware;
 pub mod observe;

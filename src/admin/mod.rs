@@ -4,12 +4,12 @@
 //! [`Admin`] for their answers. What the API shows of the configuration in use stands in the [`Catalog`].
 
 mod api;
-pub mod explain;
 mod health;
 mod metrics;
 
 use std::{sync::Arc, time::SystemTime};
 
+pub(crate) use self::api::redact::redact;
 pub use self::{
     api::{ExplainRequest, Explainer},
     health::{Phase, Readiness},
@@ -18,12 +18,8 @@ use crate::{
     config::{Diagnostic, Install},
     exchange::{RequestHead, Response},
     observe::Metrics,
-    snapshot::{
-        Snapshot,
-        catalog::{Catalog, Status},
-    },
+    snapshot::catalog::{Catalog, Status},
 };
-use explain::Running;
 
 /// Answers for the internal services.
 #[derive(Debug)]
@@ -63,13 +59,9 @@ impl Admin {
         api::answer(self, request, catalog, explainer)
     }
 
-    /// Explains the ways of requests by this snapshot and its catalog.
-    pub fn explainer<'a>(&'a self, snapshot: &'a Snapshot, catalog: &'a Catalog) -> Running<'a> {
-        Running {
-            install: &self.install,
-            snapshot,
-            catalog,
-        }
+    /// The install configuration it answers about.
+    pub fn install(&self) -> &Install {
+        &self.install
     }
 
     /// `ping@internal`: whether this process takes requests.

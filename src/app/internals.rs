@@ -8,6 +8,7 @@ use crate::{
     admin::Admin,
     compile::catalog,
     exchange::{Body, Exchange, Response, fault},
+    explain::Running,
     proxy::Internals,
     snapshot::{Internal, Snapshot},
 };
@@ -45,8 +46,12 @@ impl Internals for Answers {
                 Internal::Api => {
                     let make = move || {
                         let catalog = catalog(&snapshot);
-                        let explainer = admin.explainer(&snapshot, &catalog);
-                        admin.api(&request, &catalog, Some(&explainer))
+                        let running = Running {
+                            install: admin.install(),
+                            snapshot: &snapshot,
+                            catalog: &catalog,
+                        };
+                        admin.api(&request, &catalog, Some(&running))
                     };
                     elsewhere(make).await
                 }

@@ -7,11 +7,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ask::ask, complain, offline::Offline, say};
 use crate::{
-    admin::{
-        ExplainRequest,
-        explain::{Candidate, Configuration, Explanation, Outcome, ServerState, Step, explain},
-    },
+    admin::ExplainRequest,
     config::{Install, install::INTERNAL},
+    explain::{Candidate, Configuration, Explanation, Outcome, ServerState, Step, explain},
 };
 
 /// Explains the way of one request.
@@ -244,6 +242,7 @@ fn api_of(install: &Install) -> Option<String> {
 }
 
 fn query(request: &ExplainRequest) -> String {
+    // Writing to a string cannot fail.
     let mut query = format!(
         "url={}&method={}",
         encoded(&request.url),
@@ -251,13 +250,13 @@ fn query(request: &ExplainRequest) -> String {
     );
     for (name, value) in &request.headers {
         let field = format!("{name}:{}", String::from_utf8_lossy(value.as_bytes()));
-        query += &format!("&header={}", encoded(&field));
+        let _written = write!(query, "&header={}", encoded(&field));
     }
     if let Some(ip) = request.client_ip {
-        query += &format!("&clientIp={}", encoded(&ip.to_string()));
+        let _written = write!(query, "&clientIp={}", encoded(&ip.to_string()));
     }
     if let Some(name) = &request.entry_point {
-        query += &format!("&entryPoint={}", encoded(name));
+        let _written = write!(query, "&entryPoint={}", encoded(name));
     }
     query
 }
@@ -307,7 +306,7 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
             line(&mut text, &format!("  {}.", number + 1), &step_line(step));
         }
         let sticky = if way.sticky { ", sticky" } else { "" };
-        text.push_str(&format!("\nService {}{sticky}\n", way.service));
+        line(&mut text, "\nService", &format!("{}{sticky}", way.service));
         way.servers
             .iter()
             .for_each(|server| line(&mut text, "", &server_line(server, way.health_checked)));
@@ -368,16 +367,18 @@ fn routers(text: &mut String, routers: &[Candidate], most: usize) {
             .priority
             .map(|priority| format!("  priority {priority}"))
             .unwrap_or_default();
-        text.push_str(&format!(
-            "{mark} {}{priority}  {}\n     {}\n",
+        let _written = writeln!(
+            text,
+            "{mark} {}{priority}  {}\n     {}",
             candidate.router, candidate.rule, candidate.reason
-        ));
+        );
     }
     if count < routers.len() {
-        text.push_str(&format!(
-            "   and {} more (--all lists them)\n",
+        let _written = writeln!(
+            text,
+            "   and {} more (--all lists them)",
             routers.len() - count
-        ));
+        );
     }
 }
 

@@ -67,7 +67,7 @@ impl Command {
     ];
 
     /// The subcommand and what follows it; without one everything is for `run`.
-    fn of(arguments: &[String]) -> Result<(Self, &[String]), String> {
+    fn of(arguments: &[String]) -> Result<Found<'_>, String> {
         match arguments.split_first() {
             Some((first, rest)) if !first.starts_with('-') => Ok((Self::named(first)?, rest)),
             _ => Ok((Self::Run, arguments)),
@@ -88,6 +88,9 @@ impl Command {
         })
     }
 }
+
+/// A subcommand and what follows it.
+type Found<'a> = (Command, &'a [String]);
 
 fn wants_help(arguments: &[String]) -> bool {
     arguments

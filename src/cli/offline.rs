@@ -8,7 +8,6 @@ use std::{
 };
 
 use crate::{
-    admin::explain::Written,
     compile::{Compiled, Input, Workshop, compile, files::Files, needs},
     config::{
         Diagnostic, Install, Loaded, Severity, Sources,
@@ -17,6 +16,7 @@ use crate::{
         routing::{Middleware, Router},
     },
     control::{merge::merge, resolve, seconds_since_1970},
+    explain::Written,
     provider::file::{NAME, Source},
     runtime,
     upstream::{resolve::Addresses, transport::system_roots},

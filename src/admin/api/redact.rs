@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Replaces what may be a secret anywhere in the configuration of a middleware or service.
-pub(in crate::admin) fn redact(config: &mut Value) {
+pub(crate) fn redact(config: &mut Value) {
     match config {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {

@@ -13,9 +13,8 @@ use http::{HeaderMap, Uri, header::HOST};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::api::redact::redact;
-use super::{Catalog, ExplainRequest, Explainer};
 use crate::{
+    admin::{ExplainRequest, Explainer, redact},
     config::{
         Diagnostic, Install, Routing,
         routing::{Middleware, Router},
@@ -23,7 +22,7 @@ use crate::{
     exchange::path::{normalise, normalise_query},
     rule::{Facts, normalise_host, routing_path},
     service::{Readiness, Server, Service},
-    snapshot::{EntryPoint, Route, RouteTarget, Snapshot},
+    snapshot::{EntryPoint, Route, RouteTarget, Snapshot, catalog::Catalog},
     tls::Refusal,
 };
 
@@ -79,9 +78,9 @@ impl std::fmt::Debug for Configuration<'_> {
 /// The configuration in use, ready to be asked.
 #[derive(Debug)]
 pub struct Running<'a> {
-    pub(super) install: &'a Install,
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) catalog: &'a Catalog,
+    pub install: &'a Install,
+    pub snapshot: &'a Snapshot,
+    pub catalog: &'a Catalog,
 }
 
 impl Explainer for Running<'_> {
