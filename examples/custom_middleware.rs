@@ -28,7 +28,7 @@ struct Greet {
 static GREETING: HeaderName = HeaderName::from_static("x-greeting");
 
 impl Greet {
-    fn new(options: &serde_json::Value) -> Result<Arc<dyn Hook>, String> {
+    fn make(options: &serde_json::Value) -> Result<Arc<dyn Hook>, String> {
         let name = options
             .get("name")
             .and_then(|name| name.as_str())
@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
         response
     });
     App::new(loaded.install, loaded.diagnostics)
-        .middleware("greet", Greet::new)
+        .middleware("greet", Greet::make)
         .layer(layer)
         .run()
 }

@@ -82,7 +82,7 @@ fn port(arguments: &[String]) -> io::Result<u16> {
         }
     };
     match text.parse() {
-        Ok(port) if port >= 1 && port < u16::MAX - 200 => Ok(port),
+        Ok(port) if (1..u16::MAX - 200).contains(&port) => Ok(port),
         _ => Err(io::Error::other(format!(
             "--port: `{text}` is not a port below 65335"
         ))),

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -28,6 +28,8 @@ use crate::{
 
 /// First bytes of HTTP/2 by prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Stands for an address that the system does not tell.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// First byte of a TLS record that starts a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -81,7 +83,7 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
     let Start { tcp, bytes, peer } = start;
     let local = tcp
         .local_addr()
-        .map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+        .map_or(UNKNOWN.ip(), |address| address.ip());
     let handshake = Box::pin(accept(&table, Rewind::new(bytes.freeze(), tcp), local));
     let (stream, session) = match within(deadline, handshake).await {
         Some(Ok(accepted)) => accepted,
@@ -185,9 +187,7 @@ fn connection(
     Rc::new(Connection {
         entry_point: entry.name.clone(),
         peer,
-        local: tcp
-            .local_addr()
-            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
+        local: tcp.local_addr().unwrap_or(UNKNOWN),
         // An address is always fit for a header.
         peer_ip: HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("")),
         trusted: entry.forwarded.includes(peer.ip()),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
@@ -666,7 +666,7 @@ impl Sending {
         entry: &EntryPoint,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Fault>> {
-        let left = wire.output.len();
+        let left = wire.output.waiting();
         if entry.timeouts.write.is_none() && self.stalled != Some(left) {
             wire.deadline.set(entry.timeouts.progress);
         }
@@ -812,6 +812,8 @@ impl tunnel::Side for SharedStream {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// They may become a header; more must be read.
     Incomplete,
     /// They are no header and cannot become one.
@@ -26,7 +26,7 @@ pub enum Outcome {
 }
 
 /// Recognises a header at the start of `bytes`.
-pub fn parse(bytes: &[u8]) -> Outcome {
+pub(super) fn parse(bytes: &[u8]) -> Outcome {
     if starts_alike(bytes, V2_SIGNATURE) {
         return parse_v2(bytes);
     }

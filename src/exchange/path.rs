@@ -31,7 +31,8 @@ pub fn normalise(path: &[u8], sanitize: bool) -> Result<Cow<'_, str>, BadPath> {
         }
         previous = byte;
     }
-    if !escape && !(segments && sanitize) {
+    let dirty = escape || (segments && sanitize);
+    if !dirty {
         return std::str::from_utf8(path)
             .map(Cow::Borrowed)
             .map_err(|_| BadPath);

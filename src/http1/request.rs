@@ -307,9 +307,11 @@ pub fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             // A zone would be meaningless on another machine (RFC 6874).
-            Some((address, tail)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
-                ("", tail.strip_prefix(':').or(tail.is_empty().then_some("")))
-            }
+            Some((address, tail)) if address.parse::<std::net::Ipv6Addr>().is_ok() => (
+                "",
+                tail.strip_prefix(':')
+                    .or_else(|| tail.is_empty().then_some("")),
+            ),
             _ => return false,
         },
         None => match host.split_once(':') {

@@ -97,10 +97,13 @@ impl Service<Request<Body>> for Next {
     }
 }
 
+/// A request that came out of the stack, and who waits for its answer.
+type Arrived = (Request<Body>, oneshot::Sender<Response>);
+
 /// Requests that have come through the stack and whose journey has not noticed yet.
 #[derive(Debug, Default)]
 struct Waiting {
-    arrived: RefCell<HashMap<u64, (Request<Body>, oneshot::Sender<Response>)>>,
+    arrived: RefCell<HashMap<u64, Arrived>>,
     count: Cell<u64>,
 }
 
@@ -117,7 +120,7 @@ impl Journey {
     ) -> Response {
         let number = stack.waiting.count.get();
         stack.waiting.count.set(number.wrapping_add(1));
-        let mut answering = (stack.call)(self.to_request(Ticket(number)));
+        let mut answering = (stack.call)(self.take_request(Ticket(number)));
         let early = poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending if stack.waiting.arrived.borrow().contains_key(&number) => {
@@ -144,7 +147,7 @@ impl Journey {
         })
     }
 
-    fn to_request(&mut self, ticket: Ticket) -> Request<Body> {
+    fn take_request(&mut self, ticket: Ticket) -> Request<Body> {
         let head = &mut self.exchange.request;
         let mut request = Request::new(self.exchange.body.take());
         *request.method_mut() = head.method.clone();

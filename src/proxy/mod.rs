@@ -174,3 +174,11 @@ fn empty(status: StatusCode) -> Response {
     *response.status_mut() = status;
     response
 }
+
+impl std::fmt::Debug for Journey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journey")
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
+    }
+}

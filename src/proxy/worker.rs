@@ -145,3 +145,9 @@ impl fmt::Debug for Worker {
             .finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parts")
+    }
+}

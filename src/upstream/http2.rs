@@ -106,43 +106,21 @@ impl Connection {
                 body,
             ));
         };
-        let mut ready = match self.requests.ready().await {
-            Ok(ready) => ready,
-            Err(_) => {
-                self.state.closed.set(true);
-                let stale = Fault::server(FaultKind::StaleConnection);
-                return Err(Failure::before_sending(stale, body));
-            }
+        let stale = Fault::server(FaultKind::StaleConnection);
+        let Ok(mut ready) = self.requests.ready().await else {
+            self.state.closed.set(true);
+            return Err(Failure::before_sending(stale, body));
         };
         let ends = body.is_empty();
-        let (mut answer, stream) = match ready.send_request(request, ends) {
-            Ok(sent) => sent,
-            Err(_) => {
-                let stale = Fault::server(FaultKind::StaleConnection);
-                return Err(Failure::before_sending(stale, body));
-            }
+        let Ok((mut answer, stream)) = ready.send_request(request, ends) else {
+            return Err(Failure::before_sending(stale, body));
         };
         let blame = Rc::new(Cell::new(None));
         let upload = (!ends).then(|| {
             let upload = upload(body, stream, Rc::clone(&blame));
             UploadTask(tokio::task::spawn_local(upload))
         });
-        let head = poll_fn(|cx| {
-            while let Poll::Ready(Some(interim)) = answer.poll_informational(cx) {
-                if let (Ok(interim), Some(taker)) = (interim, outgoing.interim)
-                    && interim.status() != http::StatusCode::CONTINUE
-                {
-                    taker.send(interim.status(), interim.headers());
-                }
-            }
-            Pin::new(&mut answer).poll(cx)
-        });
-        let head = match outgoing.response_timeout {
-            Some(timeout) => tokio::time::timeout(timeout, head)
-                .await
-                .map_err(|_| Fault::server(FaultKind::ResponseTimeout)),
-            None => Ok(head.await),
-        };
+        let head = await_head(&mut answer, &outgoing).await;
         match head {
             Ok(Ok(head)) => Ok(Answer::Response(response(head, guard, upload))),
             Ok(Err(error)) => {
@@ -253,6 +231,29 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
         self.0.last_used.set(Instant::now());
+    }
+}
+
+/// The head of the answer; interim answers before it go to whoever takes them.
+async fn await_head(
+    answer: &mut h2::client::ResponseFuture,
+    outgoing: &Outgoing<'_>,
+) -> Result<Result<http::Response<RecvStream>, h2::Error>, Fault> {
+    let head = poll_fn(|cx| {
+        while let Poll::Ready(Some(interim)) = answer.poll_informational(cx) {
+            if let (Ok(interim), Some(taker)) = (interim, outgoing.interim)
+                && interim.status() != http::StatusCode::CONTINUE
+            {
+                taker.send(interim.status(), interim.headers());
+            }
+        }
+        Pin::new(&mut *answer).poll(cx)
+    });
+    match outgoing.response_timeout {
+        Some(timeout) => tokio::time::timeout(timeout, head)
+            .await
+            .map_err(|_| Fault::server(FaultKind::ResponseTimeout)),
+        None => Ok(head.await),
     }
 }
 

@@ -42,6 +42,14 @@ pub trait Interim {
     fn send(&self, status: StatusCode, headers: &HeaderMap);
 }
 
+impl std::fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Outgoing<'_> {
     /// What is said about a body that is not there: methods that usually have one say its length is zero.
     fn empty_frame(&self) -> BodyFrame {

@@ -27,6 +27,10 @@ pub struct Upstream {
 #[derive(Debug)]
 pub struct Home {
     server: Arc<Server>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection travels boxed, from exchange to exchange"
+    )]
     idle: RefCell<Vec<Box<http1::Connection>>>,
     shared: RefCell<Vec<http2::Connection>>,
     /// What TLS negotiated last: with HTTP/2 there is no use in looking for idle HTTP/1 connections.

@@ -151,13 +151,13 @@ impl Output {
     }
 
     /// Bytes that wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.small.len() - self.sent + self.large.len() + self.tail.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.dirty
+        self.waiting() == 0 && !self.dirty
     }
 
     /// Writes everything out.
@@ -166,7 +166,7 @@ impl Output {
         stream: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.len() > 0 {
+        while self.waiting() > 0 {
             let count = ready!(self.poll_write(stream, cx))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
