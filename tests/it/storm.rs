@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Client, Reply, backend, proxy, routed};
+use crate::support::{Client, Reply, backend, eventually, proxy, routed};
 
 const SECONDS: u64 = 30;
 const PER_SECOND: u64 = 200;
@@ -128,11 +128,13 @@ async fn reload_storm() {
         &failures[..failures.len().min(10)]
     );
     assert_eq!(done.load(Ordering::Relaxed) as u64, SECONDS * PER_SECOND);
-    let raw = proxy.rawdata().await;
-    assert!(
-        raw["middlewares"].get("m100@file").is_some() || crate::support::subject_is_traefik(),
-        "the last of the reloads is live"
-    );
+    // The last write may be a moment old only: on a busy machine the rounds outlast the traffic.
+    eventually("the last of the reloads is live", async || {
+        let raw = proxy.rawdata().await;
+        let live = raw["middlewares"].get("m100@file").is_some();
+        (live || crate::support::subject_is_traefik()).then_some(())
+    })
+    .await;
     assert!(
         mortal.is_some_and(|mortal| mortal.hits() > 0),
         "the server that returned gets traffic again"
