@@ -399,17 +399,30 @@ async fn a_server_is_probed_before_its_first_traffic() {
         .run()
         .await;
     let good = backend("good").run().await;
-    let proxy = proxy(&routed(
-        "PathPrefix(`/`)",
-        &[bad.url(), good.url()],
-        "        healthCheck: {path: /health, interval: 10s}\n",
-    ))
-    .run()
+    let with = |urls: &[String]| {
+        routed(
+            "PathPrefix(`/`)",
+            urls,
+            "        healthCheck: {path: /health, interval: 10s}\n",
+        )
+    };
+    let proxy = proxy(&with(&[good.url()])).run().await;
+    eventually("the good server was asked", async || {
+        good.targets().contains(&"/health".to_owned()).then_some(())
+    })
+    .await;
+    // It joins a server that is up, and has to show first that it is, too.
+    proxy.write_routing("main.yml", &with(&[bad.url(), good.url()]));
+    eventually("the bad server was asked", async || {
+        assert_eq!(shares(&proxy, 5).await.keys().collect::<Vec<_>>(), ["good"]);
+        bad.targets().contains(&"/health".to_owned()).then_some(())
+    })
     .await;
     assert_eq!(
         shares(&proxy, 20).await.keys().collect::<Vec<_>>(),
         ["good"]
     );
+    assert!(bad.targets().iter().all(|target| target == "/health"));
 }
 
 #[tokio::test]

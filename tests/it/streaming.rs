@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Raw, Reply, all_to, backend, proxy};
+use crate::support::{Raw, Reply, all_to, backend, eventually, proxy};
 
 /// Reads from `stream` until `end` has come.
 async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
@@ -142,4 +143,50 @@ async fn a_client_that_leaves_while_both_talk_ends_the_exchange() {
         closed.await.is_ok(),
         "the server is left waiting for a client that is gone"
     );
+}
+
+#[tokio::test]
+async fn slow_clients_are_counted_and_the_option_that_cut_them_is_named() {
+    let block = "x".repeat(1 << 20);
+    let server = backend("server")
+        .reply(move |_| {
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n";
+            (0..64).fold(Reply::raw(head), |reply, _| reply.write(&block))
+        })
+        .run()
+        .await;
+    for (request, phase, option) in [
+        ("GET / HTTP/1.1\r\nX: ", "header", "headerTimeout"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx",
+            "body",
+            "bodyProgressTimeout",
+        ),
+        (
+            "GET /big HTTP/1.1\r\nHost: a\r\n\r\n",
+            "answer",
+            "bodyProgressTimeout",
+        ),
+    ] {
+        let timeouts = json!({"headerTimeout": "500ms", "bodyProgressTimeout": "500ms"});
+        let proxy = proxy(&all_to(&[server.url()]))
+            .entry_point(
+                "web",
+                &json!({"transport": {"respondingTimeouts": timeouts}}),
+            )
+            .run()
+            .await;
+        let mut raw = Raw::open(proxy.addr("web")).await;
+        raw.send(request).await;
+        let series =
+            format!("portway_entrypoint_timeouts_total{{entrypoint=\"web\",phase=\"{phase}\"}} 1");
+        eventually(&series, async || {
+            proxy.metrics().await.contains(&series).then_some(())
+        })
+        .await;
+        eventually("the log names the option", async || {
+            proxy.log().contains(option).then_some(())
+        })
+        .await;
+    }
 }
