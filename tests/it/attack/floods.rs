@@ -188,12 +188,12 @@ async fn attack_38_uploads_that_the_server_does_not_read_do_not_fill_memory() {
 #[tokio::test]
 async fn attack_42_descriptors_run_out() {
     let server = backend("server").run().await;
-    let mut proxy = proxy(&all_to(&[server.url()])).max_files(160).run().await;
+    let mut proxy = proxy(&all_to(&[server.url()])).max_files(512).run().await;
     assert_eq!(proxy.client().get("/").await.status, 200);
     let mut hoard = Vec::new();
-    for _ in 0..400 {
+    for _ in 0..1200 {
         if let Ok(Ok(stream)) = tokio::time::timeout(
-            Duration::from_millis(200),
+            Duration::from_millis(50),
             tokio::net::TcpStream::connect(proxy.addr("web")),
         )
         .await

@@ -8,6 +8,7 @@ mod proxy;
 mod raw;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -43,14 +44,25 @@ pub async fn within<T>(
 }
 
 /// A loopback port nobody listens on, below the ephemeral range so that no outgoing connection takes it meanwhile.
+///
+/// Listeners that share a port (`SO_REUSEPORT`) would not notice another run of these tests, so each run owns a block of ports:
+/// it keeps the port that stands for its block bound until it ends.
 pub fn free_port() -> u16 {
+    const BLOCK: u16 = 1000;
+    static OWN: LazyLock<(TcpListener, u16)> = LazyLock::new(|| {
+        let mut blocks = (0..20).map(|block| (10_100 + block, 11_000 + block * BLOCK));
+        blocks
+            .find_map(|(door, base)| {
+                TcpListener::bind(loopback(door))
+                    .ok()
+                    .map(|held| (held, base))
+            })
+            .expect("twenty runs at once are too many")
+    });
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let offset = NEXT
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_add((std::process::id() % 97) as u16 * 200);
-        let port = 11_000 + offset % 20_000;
-        if TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
+        let port = OWN.1 + NEXT.fetch_add(1, Ordering::Relaxed) % BLOCK;
+        if TcpListener::bind(loopback(port)).is_ok() {
             return port;
         }
     }
