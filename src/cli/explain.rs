@@ -306,7 +306,8 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
             line(&mut text, &format!("  {}.", number + 1), &step_line(step));
         }
         let sticky = if way.sticky { ", sticky" } else { "" };
-        line(&mut text, "\nService", &format!("{}{sticky}", way.service));
+        text.push('\n');
+        line(&mut text, "Service", &format!("{}{sticky}", way.service));
         way.servers
             .iter()
             .for_each(|server| line(&mut text, "", &server_line(server, way.health_checked)));

@@ -263,10 +263,11 @@ fn errors(diagnostics: &[Diagnostic]) -> BTreeMap<String, Vec<String>> {
                 .as_ref()
                 .map(|hint| format!(" ({hint})"))
                 .unwrap_or_default();
-            errors.entry(name).or_default().push(format!(
-                "{}{hint} [{}]",
-                diagnostic.message, diagnostic.place
-            ));
+            let reason = format!("{}{hint} [{}]", diagnostic.message, diagnostic.place);
+            let reasons = errors.entry(name).or_default();
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
         }
     }
     errors
