@@ -147,10 +147,10 @@ pub fn all() -> Vec<Case> {
 
 fn hosts_and_paths() -> Vec<Case> {
     let hosts = [
-        "shop.localhost",
+        "app.localhost",
         "SHOP.localhost",
-        "shop.localhost:8000",
-        "shop.localhost.",
+        "app.localhost:8000",
+        "app.localhost.",
         "unknown.localhost",
         "a.tenants.localhost",
         "A-1.tenants.localhost",
@@ -159,7 +159,7 @@ fn hosts_and_paths() -> Vec<Case> {
         "x.y.customers.localhost",
         "customers.localhost",
         "static.localhost",
-        "old-shop.localhost",
+        "old-app.localhost",
         "secure.localhost",
         "office.localhost",
     ];
@@ -242,17 +242,17 @@ fn path_forms() -> Vec<Case> {
     ];
     let mut cases: Vec<Case> = forms
         .iter()
-        .map(|form| Case::get("shop.localhost", form))
+        .map(|form| Case::get("app.localhost", form))
         .collect();
     cases.push(Case::get("static.localhost", "/a%20b/c?d"));
     cases.push(Case::get("static.localhost", "/../../etc/passwd"));
     cases.push(Case::get("static.localhost", "/app?x=1"));
     cases.push(Case::get("static.localhost", "/app/"));
     for (host, target) in [
-        ("shop.localhost", "http://shop.localhost/abs?x"),
-        ("other.localhost", "http://shop.localhost/abs"),
-        ("shop.localhost", "http://other.localhost/abs"),
-        ("shop.localhost", "http://shop.localhost"),
+        ("app.localhost", "http://app.localhost/abs?x"),
+        ("other.localhost", "http://app.localhost/abs"),
+        ("app.localhost", "http://other.localhost/abs"),
+        ("app.localhost", "http://app.localhost"),
     ] {
         cases.push(Case::get(host, target));
     }
@@ -265,11 +265,11 @@ fn methods_and_bodies() -> Vec<Case> {
         "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW",
     ] {
         for (host, target) in [
-            ("shop.localhost", "/api/x"),
-            ("shop.localhost", "/"),
+            ("app.localhost", "/api/x"),
+            ("app.localhost", "/"),
             ("office.localhost", "/reports/1"),
             ("static.localhost", "/x"),
-            ("old-shop.localhost", "/x"),
+            ("old-app.localhost", "/x"),
             ("secure.localhost", "/x"),
         ] {
             cases.push(Case::get(host, target).method(method));
@@ -277,25 +277,25 @@ fn methods_and_bodies() -> Vec<Case> {
     }
     for method in ["POST", "PUT", "PATCH", "DELETE", "GET"] {
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .method(method)
                 .body("name=value&more=yes")
                 .header("Content-Type", "application/x-www-form-urlencoded"),
         );
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .method(method)
                 .body("some chunks")
                 .header("Transfer-Encoding", "chunked"),
         );
     }
     cases.push(
-        Case::get("shop.localhost", "/api/x")
+        Case::get("app.localhost", "/api/x")
             .method("POST")
             .header("Content-Length", "0"),
     );
     cases.push(
-        Case::get("shop.localhost", "/api/x")
+        Case::get("app.localhost", "/api/x")
             .method("POST")
             .body("expected")
             .header("Expect", "100-continue"),
@@ -326,9 +326,9 @@ fn client_claims() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (name, value) in claims {
-        cases.push(Case::get("shop.localhost", "/api/x").header(name, value));
+        cases.push(Case::get("app.localhost", "/api/x").header(name, value));
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .header(name, value)
                 .trusted(),
         );
@@ -343,10 +343,10 @@ fn client_claims() -> Vec<Case> {
             .header("X-Internal", "secret")
             .header("X-Tenant-Door", "no"),
     );
-    cases.push(Case::get("shop.localhost", "/").header("X-Preview", "yes"));
-    cases.push(Case::get("shop.localhost", "/?preview=yes"));
-    cases.push(Case::get("shop.localhost", "/api/x?preview=yes&z"));
-    cases.push(Case::get("shop.localhost", "/odd").header("x-preview", "yes"));
+    cases.push(Case::get("app.localhost", "/").header("X-Preview", "yes"));
+    cases.push(Case::get("app.localhost", "/?preview=yes"));
+    cases.push(Case::get("app.localhost", "/api/x?preview=yes&z"));
+    cases.push(Case::get("app.localhost", "/odd").header("x-preview", "yes"));
     cases
 }
 
@@ -376,13 +376,13 @@ fn connection_fields() -> Vec<Case> {
         ("Cache-Control", "no-cache"),
     ] {
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .header(name, value)
                 .header("X-Mine", "1"),
         );
     }
     cases.push(
-        Case::get("shop.localhost", "/api/x")
+        Case::get("app.localhost", "/api/x")
             .header("X-Twice", "1")
             .header("X-Twice", "2"),
     );
@@ -397,29 +397,29 @@ fn cross_origin() -> Vec<Case> {
         "null",
         "HTTPS://app.localhost",
     ] {
-        cases.push(Case::get("shop.localhost", "/api/x").header("Origin", origin));
-        cases.push(Case::get("shop.localhost", "/api/cors").header("Origin", origin));
+        cases.push(Case::get("app.localhost", "/api/x").header("Origin", origin));
+        cases.push(Case::get("app.localhost", "/api/cors").header("Origin", origin));
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .method("OPTIONS")
                 .header("Origin", origin)
                 .header("Access-Control-Request-Method", "PUT"),
         );
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .method("OPTIONS")
                 .header("Origin", origin)
                 .header("Access-Control-Request-Method", "DELETE")
                 .header("Access-Control-Request-Headers", "X-Own"),
         );
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .method("OPTIONS")
                 .header("Origin", origin),
         );
     }
     cases.push(
-        Case::get("shop.localhost", "/api/x")
+        Case::get("app.localhost", "/api/x")
             .method("OPTIONS")
             .header("Access-Control-Request-Method", "PUT"),
     );
@@ -442,7 +442,7 @@ fn compression() -> Vec<Case> {
         "GZIP",
         "gzip, identity;q=0.5",
     ] {
-        cases.push(Case::get("shop.localhost", "/api/large").header("Accept-Encoding", accepts));
+        cases.push(Case::get("app.localhost", "/api/large").header("Accept-Encoding", accepts));
     }
     for target in [
         "/api/image",
@@ -454,15 +454,15 @@ fn compression() -> Vec<Case> {
         "/api/unchanged",
         "/api/missing",
     ] {
-        cases.push(Case::get("shop.localhost", target).header("Accept-Encoding", "gzip"));
-        cases.push(Case::get("shop.localhost", target).header("Accept-Encoding", "br"));
+        cases.push(Case::get("app.localhost", target).header("Accept-Encoding", "gzip"));
+        cases.push(Case::get("app.localhost", target).header("Accept-Encoding", "br"));
     }
     cases.push(
-        Case::get("shop.localhost", "/api/large")
+        Case::get("app.localhost", "/api/large")
             .method("HEAD")
             .header("Accept-Encoding", "gzip"),
     );
-    cases.push(Case::get("shop.localhost", "/api/large"));
+    cases.push(Case::get("app.localhost", "/api/large"));
     cases
 }
 
@@ -492,8 +492,8 @@ fn passwords() -> Vec<Case> {
 fn moved() -> Vec<Case> {
     let mut cases = Vec::new();
     for target in ["/", "/a/b?c=d", "/%20x", "/a%2Fb", "/?", "/ä", "//x"] {
-        cases.push(Case::get("old-shop.localhost", target));
-        cases.push(Case::get("old-shop.localhost:8000", target));
+        cases.push(Case::get("old-app.localhost", target));
+        cases.push(Case::get("old-app.localhost:8000", target));
         cases.push(Case::get("secure.localhost", target));
         cases.push(Case::get("secure.localhost:8000", target));
     }
@@ -518,9 +518,9 @@ fn answers() -> Vec<Case> {
         "/untyped",
         "/odd",
     ] {
-        cases.push(Case::get("shop.localhost", target));
+        cases.push(Case::get("app.localhost", target));
         cases.push(
-            Case::get("shop.localhost", target)
+            Case::get("app.localhost", target)
                 .header("Accept-Encoding", "identity")
                 .method("POST")
                 .body("x"),
@@ -530,7 +530,7 @@ fn answers() -> Vec<Case> {
     for version in ["HTTP/1.0"] {
         for target in ["/", "/large", "/chunked", "/empty", "/api/x"] {
             cases.push(
-                Case::get("shop.localhost", target)
+                Case::get("app.localhost", target)
                     .version(version)
                     .header("Accept-Encoding", "identity"),
             );
@@ -548,13 +548,13 @@ fn doors() -> Vec<Case> {
         (Door::Plain, Protocol::Raw),
     ] {
         for (host, target) in [
-            ("shop.localhost", "/"),
-            ("shop.localhost", "/api/x?y=1"),
-            ("shop.localhost", "/api/large"),
-            ("shop.localhost", "/many"),
+            ("app.localhost", "/"),
+            ("app.localhost", "/api/x?y=1"),
+            ("app.localhost", "/api/large"),
+            ("app.localhost", "/many"),
             ("unknown.localhost", "/"),
             ("a.tenants.localhost", "/"),
-            ("shop.localhost", "/missing"),
+            ("app.localhost", "/missing"),
         ] {
             cases.push(Case::get(host, target).through(door, protocol));
             cases.push(
@@ -567,9 +567,9 @@ fn doors() -> Vec<Case> {
                     .header("Cookie", "a=1"),
             );
         }
-        cases.push(Case::get("shop.localhost:8443", "/api/x").through(door, protocol));
+        cases.push(Case::get("app.localhost:8443", "/api/x").through(door, protocol));
         cases.push(
-            Case::get("shop.localhost", "/api/x")
+            Case::get("app.localhost", "/api/x")
                 .through(door, protocol)
                 .method("HEAD"),
         );
@@ -581,9 +581,9 @@ fn oddities() -> Vec<Case> {
     let mut cases = Vec::new();
     for host in [
         "",
-        "shop.localhost:",
-        "shop.localhost:80",
-        "shop.localhost:http",
+        "app.localhost:",
+        "app.localhost:80",
+        "app.localhost:http",
         "[::1]",
         "[::1]:8000",
         "127.0.0.1",
@@ -593,14 +593,14 @@ fn oddities() -> Vec<Case> {
     ] {
         cases.push(Case::get(host, "/").strict());
     }
-    cases.push(Case::get("shop.localhost", "*").method("OPTIONS"));
+    cases.push(Case::get("app.localhost", "*").method("OPTIONS"));
     cases.push(
-        Case::get("shop.localhost", "shop.localhost:443")
+        Case::get("app.localhost", "app.localhost:443")
             .method("CONNECT")
             .strict(),
     );
-    cases.push(Case::get("shop.localhost", "/api/x").method("get"));
-    cases.push(Case::get("shop.localhost", "x").strict());
-    cases.push(Case::get("shop.localhost", "*").strict());
+    cases.push(Case::get("app.localhost", "/api/x").method("get"));
+    cases.push(Case::get("app.localhost", "x").strict());
+    cases.push(Case::get("app.localhost", "*").strict());
     cases
 }

@@ -603,7 +603,7 @@ async fn sticky_cookies_are_understood_both_ways() {
     for (issuer, reader) in [(&traefik, &portway), (&portway, &traefik)] {
         for _ in 0..6 {
             servers.iter().for_each(Backend::reset);
-            let issued = issuer.client(8000).host("shop.localhost").get("/").await;
+            let issued = issuer.client(8000).host("app.localhost").get("/").await;
             let chosen = servers
                 .iter()
                 .position(|server| server.seen().iter().any(|seen| seen.path() == "/"))
@@ -612,7 +612,7 @@ async fn sticky_cookies_are_understood_both_ways() {
                 servers.iter().for_each(Backend::reset);
                 let answer = reader
                     .client(8000)
-                    .host("shop.localhost")
+                    .host("app.localhost")
                     .get("/")
                     .header("Cookie", issued.cookie().unwrap())
                     .await;
@@ -635,7 +635,7 @@ async fn both_refuse_who_asks_too_fast() {
     let (_servers, traefik, portway) = both().await;
     let mut refusals = Vec::new();
     for subject in [&traefik, &portway] {
-        let client = subject.client(8000).host("shop.localhost");
+        let client = subject.client(8000).host("app.localhost");
         let answers = futures_util::future::join_all(
             (0..250).map(|number| client.get(&format!("/api/{number}")).try_send()),
         )
