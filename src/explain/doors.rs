@@ -82,7 +82,8 @@ impl Found<'_> {
     }
 }
 
-/// How much an entry point has to do with the request: a route for it, or at least any for its scheme.
+/// How much an entry point has to do with the request: a router of the user's for it, one of ours (a redirection takes everything), or
+/// at least any for its scheme.
 fn knows(configuration: &Configuration<'_>, found: &Found<'_>, asked: &Asked) -> u8 {
     let entry_point = &configuration.snapshot.entry_points[found.index];
     let table = if asked.tls {
@@ -90,7 +91,11 @@ fn knows(configuration: &Configuration<'_>, found: &Found<'_>, asked: &Asked) ->
     } else {
         &entry_point.plain
     };
-    match table.find(&asked.facts()) {
+    let route = table
+        .find(&asked.facts())
+        .and_then(|index| configuration.snapshot.routes.get(index as usize));
+    match route {
+        Some(route) if !route.internal => 3,
         Some(_) => 2,
         None => u8::from(table.rules().len() > 0),
     }
