@@ -41,7 +41,7 @@ def options():
     parser.add_argument("--no-write", action="store_true", help="print only, leave benches/README.md and the plot alone")
     chosen = parser.parse_args()
     chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
-    chosen.seconds = chosen.seconds or (1 if chosen.quick else 3)
+    chosen.seconds = chosen.seconds or (1 if chosen.quick else 2)
     chosen.portway = str(Path(chosen.portway).resolve())
     chosen.only = chosen.only.split(",")
     chosen.proxies = chosen.proxies.split(",")
@@ -133,7 +133,7 @@ def run_reload(bench, chosen, results):
         if name in chosen.proxies:
             process = bench.start(name, program(chosen, name), 10000)
             try:
-                results["reload"][name] = load.reloads(bench, process, 10000, 1 if chosen.quick else 5)
+                results["reload"][name] = load.reloads(bench, process, 10000, 1 if chosen.quick else 5 if name == "portway" else 2)
                 note(f"reload   {name:8} live after {results['reload'][name][0]:.0f} ms, longest wait {results['reload'][name][1]:.1f} ms")
             finally:
                 process.stop()
