@@ -238,29 +238,18 @@ impl Options<'_> {
         findings: &mut Vec<Diagnostic>,
     ) -> Tls {
         let wanted = &self.stage.wanted.tls_options;
-        let names = fallback::names(
-            Kind::TlsOptions,
-            wanted,
-            self.stage.wanted,
-            self.stage.last.map(|last| &last.tls_options),
-        );
-        let broken = |name: &Arc<str>| {
-            self.stage
-                .wanted
-                .broken
-                .contains(&(Kind::TlsOptions, Arc::clone(name)))
-        };
-        let mut forms = Forms::new();
-        for name in &names {
-            forms.insert(
-                Arc::clone(name),
-                wanted.get(name).filter(|_| !broken(name)).cloned(),
-            );
-        }
+        let last = self.stage.last.map(|last| &last.tls_options);
+        let all = fallback::forms(Kind::TlsOptions, wanted, self.stage.wanted, last);
+        let named = all
+            .iter()
+            .map(|forms| (Arc::clone(forms.name), forms.wanted().cloned()));
+        let mut forms: Forms = named.collect();
         let tls = self.build_with(&forms, previous, findings);
         self.report(&tls, &forms, findings);
-        let unusable: BTreeSet<&Arc<str>> =
-            names.iter().filter(|name| !tls.is_usable(name)).collect();
+        let unusable = all
+            .iter()
+            .map(|forms| forms.name)
+            .filter(|name| !tls.is_usable(name));
         let mut replaced = false;
         for name in unusable {
             let last = self.stage.last.and_then(|last| last.tls_options.get(name));

@@ -8,25 +8,37 @@ use crate::config::{
     routing::EVERY,
 };
 
-/// The names of one kind that stand in the configuration, readable or not.
-pub(super) fn names<T>(
+/// The forms of every object of one kind that stands in the configuration, readable or not.
+pub(super) fn forms<'a, T: PartialEq>(
     kind: Kind,
-    wanted: &Named<T>,
-    definitions: &Definitions,
-    last: Option<&Named<T>>,
-) -> BTreeSet<Name> {
+    wanted: &'a Named<T>,
+    definitions: &'a Definitions,
+    last: Option<&'a Named<T>>,
+) -> Vec<Forms<'a, T>> {
+    let of = |name| Forms::of(kind, name, (wanted, definitions), last);
+    if definitions.broken.is_empty() {
+        let forms = wanted.iter().map(|(name, wanted)| Forms {
+            kind,
+            name,
+            wanted: Some(wanted),
+            last,
+        });
+        return forms.collect();
+    }
     let broken = definitions
         .broken
         .iter()
         .filter(|(of, name)| *of == kind && !name.starts_with(EVERY));
-    let broken = broken.map(|(_, name)| name);
     let lost = last.into_iter().flatten();
     let lost = lost.filter(|(_, last)| definitions.is_all_broken(kind, &last.provider));
-    wanted
+    let names = wanted
         .keys()
-        .chain(broken)
-        .chain(lost.map(|(name, _)| name))
-        .map(Arc::clone)
+        .chain(broken.map(|(_, name)| name))
+        .chain(lost.map(|(name, _)| name));
+    names
+        .collect::<BTreeSet<&Name>>()
+        .into_iter()
+        .map(of)
         .collect()
 }
 
@@ -34,33 +46,45 @@ pub(super) fn names<T>(
 pub(super) type Built<B, T> = (B, Defined<T>);
 
 /// The wanted and the last good form of one object.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Forms<'a, T> {
     kind: Kind,
+    pub(super) name: &'a Name,
     /// `None` if it stands in the configuration but could not be read.
     wanted: Option<&'a Defined<T>>,
-    last: Option<&'a Defined<T>>,
+    /// Looked up only when it is needed, which is hardly ever.
+    last: Option<&'a Named<T>>,
 }
 
 impl<'a, T: PartialEq> Forms<'a, T> {
     /// The forms of the object of this name. One that could not be read fully counts as broken.
     pub(super) fn of(
         kind: Kind,
-        name: &Arc<str>,
+        name: &'a Name,
         wanted: (&'a Named<T>, &'a Definitions),
         last: Option<&'a Named<T>>,
     ) -> Self {
         let broken = wanted.1.broken.contains(&(kind, Arc::clone(name)));
         Self {
             kind,
+            name,
             wanted: wanted.0.get(name).filter(|_| !broken),
-            last: last.and_then(|last| last.get(name)),
+            last,
         }
+    }
+
+    /// The wanted form, if it can be read.
+    pub(super) fn wanted(&self) -> Option<&'a Defined<T>> {
+        self.wanted
     }
 
     /// The wanted form, or the last good one if that cannot be read.
     pub(super) fn best(&self) -> Option<&'a Defined<T>> {
-        self.wanted.or(self.last)
+        self.wanted.or_else(|| self.last())
+    }
+
+    fn last(&self) -> Option<&'a Defined<T>> {
+        self.last.and_then(|last| last.get(self.name))
     }
 
     /// Builds the wanted form, or else the last good one; hands back the form that was built.
@@ -74,7 +98,7 @@ impl<'a, T: PartialEq> Forms<'a, T> {
         {
             return Some((built, wanted.clone()));
         }
-        let last = self.last.filter(|last| {
+        let last = self.last().filter(|last| {
             self.wanted
                 .is_none_or(|wanted| wanted.object != last.object)
         })?;

@@ -48,14 +48,10 @@ impl<'a> Middlewares<'a> {
             chains: BTreeMap::new(),
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
         };
-        let names = fallback::names(
-            Kind::Middleware,
-            wanted,
-            stage.wanted,
-            stage.last.map(|last| &last.middlewares),
-        );
-        for name in &names {
-            let forms = middlewares.forms(name);
+        let last = stage.last.map(|last| &last.middlewares);
+        let all = fallback::forms(Kind::Middleware, wanted, stage.wanted, last);
+        for forms in &all {
+            let name = forms.name;
             // A chain can only be expanded when its members are known.
             if forms.best().is_some_and(is_chain) {
                 continue;
@@ -71,8 +67,8 @@ impl<'a> Middlewares<'a> {
             }
         }
         let mut expansion = Expansion::default();
-        for name in &names {
-            middlewares.expand(name, &mut expansion, findings);
+        for forms in &all {
+            middlewares.expand(forms.name, &mut expansion, findings);
         }
         good.middlewares.extend(expansion.good);
         middlewares.chains = expansion

@@ -1,38 +1,65 @@
 //! The plan of a route: an instance of every step, with the state its predecessor had.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Stage, middlewares::Middlewares};
-use crate::{middleware::Middleware, snapshot::Route};
+use crate::{config::definitions::Name, middleware::Middleware, observe::Metrics, snapshot::Route};
 
-/// Makes the plan of the router `name` from the names of its steps; `None` if a step cannot be made, which was checked before.
-pub(super) fn plan(
-    stage: &Stage<'_>,
-    middlewares: &Middlewares<'_>,
-    name: &str,
-    steps: &[Arc<str>],
-) -> Option<Arc<[Middleware]>> {
-    let previous = stage
-        .input
-        .previous
-        .and_then(|previous| previous.snapshot.route(name));
-    if let Some(previous) = previous
-        && *previous.steps == *steps
-        && middlewares.unchanged(steps)
-    {
-        return Some(Arc::clone(&previous.plan));
+/// Makes plans.
+pub(super) struct Planner<'a> {
+    metrics: &'a Metrics,
+    middlewares: &'a Middlewares<'a>,
+    /// The routes of the previous snapshot, by name.
+    previous: HashMap<&'a str, &'a Route>,
+    nothing: Arc<[Middleware]>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(stage: &'a Stage<'a>, middlewares: &'a Middlewares<'a>) -> Self {
+        let previous = stage
+            .input
+            .previous
+            .into_iter()
+            .flat_map(|previous| &previous.snapshot.routes);
+        Self {
+            metrics: &stage.input.workshop.metrics,
+            middlewares,
+            previous: previous.map(|route| (&*route.name, &**route)).collect(),
+            nothing: Arc::new([]),
+        }
     }
-    let made = steps.iter().enumerate().map(|(position, step)| {
-        let mut middleware = middlewares.instance(step)?;
-        if let Some(before) = previous.and_then(|previous| predecessor(previous, steps, position)) {
-            middleware.adopt(before);
+
+    /// The route of this name in the previous snapshot.
+    pub(super) fn previous(&self, name: &str) -> Option<&'a Route> {
+        self.previous.get(name).copied()
+    }
+
+    /// Makes the plan of the router `name` from the names of its steps; `None` if a step cannot be made, which was checked before.
+    pub(super) fn plan(&self, name: &str, steps: &[Name]) -> Option<Arc<[Middleware]>> {
+        if steps.is_empty() {
+            return Some(Arc::clone(&self.nothing));
         }
-        if let Some(kind) = middleware.metrics_kind() {
-            middleware.count_with(stage.input.workshop.metrics.middleware(step, kind));
+        let previous = self.previous(name);
+        if let Some(previous) = previous
+            && *previous.steps == *steps
+            && self.middlewares.unchanged(steps)
+        {
+            return Some(Arc::clone(&previous.plan));
         }
-        Some(middleware)
-    });
-    made.collect()
+        let made = steps.iter().enumerate().map(|(position, step)| {
+            let mut middleware = self.middlewares.instance(step)?;
+            if let Some(before) =
+                previous.and_then(|previous| predecessor(previous, steps, position))
+            {
+                middleware.adopt(before);
+            }
+            if let Some(kind) = middleware.metrics_kind() {
+                middleware.count_with(self.metrics.middleware(step, kind));
+            }
+            Some(middleware)
+        });
+        made.collect()
+    }
 }
 
 /// The step of the previous plan with the same name; the same one of several with that name.

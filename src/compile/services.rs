@@ -3,8 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    Stage,
-    fallback::{self, Forms},
+    Stage, fallback,
     middlewares::{Middlewares, Missing},
     transports::Transports,
 };
@@ -52,14 +51,9 @@ impl<'a> Services<'a> {
     ) -> Self {
         let wanted = &stage.wanted.services;
         let mut ready = BTreeMap::new();
-        for name in fallback::names(
-            Kind::Service,
-            wanted,
-            stage.wanted,
-            stage.last.map(|last| &last.services),
-        ) {
-            let last = stage.last.map(|last| &last.services);
-            let forms = Forms::of(Kind::Service, &name, (wanted, stage.wanted), last);
+        let last = stage.last.map(|last| &last.services);
+        for forms in fallback::forms(Kind::Service, wanted, stage.wanted, last) {
+            let name = Arc::clone(forms.name);
             let built = forms.build(findings, |definition, findings| {
                 let settings = Draft {
                     stage,

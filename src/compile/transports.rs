@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Stage,
-    fallback::{self, Built, Forms},
+    fallback::{self, Built},
     internal::PROVIDER,
     middlewares::Missing,
 };
@@ -42,14 +42,9 @@ impl<'a> Transports<'a> {
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
         };
         transports.build_default(findings);
-        for name in fallback::names(
-            Kind::ServersTransport,
-            wanted,
-            stage.wanted,
-            stage.last.map(|last| &last.servers_transports),
-        ) {
-            let last = stage.last.map(|last| &last.servers_transports);
-            let forms = Forms::of(Kind::ServersTransport, &name, (wanted, stage.wanted), last);
+        let last = stage.last.map(|last| &last.servers_transports);
+        for forms in fallback::forms(Kind::ServersTransport, wanted, stage.wanted, last) {
+            let name = Arc::clone(forms.name);
             let built = forms.build(findings, |definition, findings| {
                 transports.transport(definition, findings)
             });

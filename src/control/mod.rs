@@ -55,6 +55,15 @@ struct Basis {
     addresses: Arc<Addresses>,
 }
 
+/// Why to compile, and when that arose.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// A provider wants something else.
+    Update(Instant),
+    /// A file or an address may have changed.
+    Other(Instant),
+}
+
 /// What control works with.
 #[derive(Debug)]
 pub struct Parts {
@@ -94,10 +103,10 @@ impl Control {
     /// Works for ever.
     pub async fn run(mut self) {
         let arrived = self.first().await;
-        self.apply(arrived).await;
+        self.apply(Cause::Update(arrived)).await;
         loop {
-            let arrived = self.next().await;
-            self.apply(arrived).await;
+            let cause = self.next().await;
+            self.apply(cause).await;
         }
     }
 
@@ -117,24 +126,28 @@ impl Control {
     }
 
     /// Waits for a reason to compile, and tells when it arose.
-    async fn next(&mut self) -> Instant {
+    async fn next(&mut self) -> Cause {
         loop {
             let due = self.inbox.next();
             let retired = self.live.has_retired();
             tokio::select! {
                 Some(update) = self.updates.recv() => self.inbox.put(update, Instant::now()),
                 () = at(due) => {}
-                () = self.sources.changed() => return Instant::now(),
-                () = self.reload.requested() => return Instant::now(),
+                () = self.sources.changed() => return Cause::Other(Instant::now()),
+                () = self.reload.requested() => return Cause::Other(Instant::now()),
                 () = sleep(FUNERALS), if retired => self.live.bury(),
             }
             if let Some(arrived) = self.inbox.take(Instant::now()) {
-                return arrived;
+                return Cause::Update(arrived);
             }
         }
     }
 
-    async fn apply(&mut self, arrived: Instant) {
+    async fn apply(&mut self, cause: Cause) {
+        let (update, arrived) = match cause {
+            Cause::Update(arrived) => (true, arrived),
+            Cause::Other(arrived) => (false, arrived),
+        };
         let (definitions, clashes) = merge::merge(self.inbox.definitions());
         self.sources.fetch(&definitions, &self.install).await;
         let basis = Basis {
@@ -143,7 +156,8 @@ impl Control {
             files: self.sources.files().clone(),
             addresses: Arc::clone(self.sources.addresses()),
         };
-        if self.basis.as_ref() == Some(&basis) {
+        // An update that says nothing new was dropped when it came.
+        if !update && self.basis.as_ref() == Some(&basis) {
             return;
         }
         let compiled = self.compile(basis.clone()).await;

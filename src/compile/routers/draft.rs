@@ -8,7 +8,7 @@ use crate::{
         doors::{Door, split},
         internal,
         middlewares::Missing,
-        plan,
+        plan::Planner,
     },
     config::{
         Diagnostic, Kind,
@@ -60,6 +60,7 @@ pub(super) struct Drafter<'a> {
     rooms: &'a Rooms<'a>,
     doors: HashMap<&'a str, usize>,
     tls_options: Suggestions<'a>,
+    planner: Planner<'a>,
 }
 
 impl<'a> Drafter<'a> {
@@ -68,6 +69,7 @@ impl<'a> Drafter<'a> {
         Self {
             doors: doors.map(|(index, door)| (&*door.name, index)).collect(),
             tls_options: Suggestions::new(stage.wanted.tls_options.keys().map(|name| &**name)),
+            planner: Planner::new(stage, rooms.middlewares),
             stage,
             rooms,
         }
@@ -102,7 +104,7 @@ impl<'a> Drafter<'a> {
             let tls_options = self.tls_options(definition, door, &mut report);
             let steps = self.steps(definition, door, &service_steps, &mut report);
             let Some(steps) = steps else { continue };
-            let Some(plan) = plan::plan(self.stage, self.rooms.middlewares, &name, &steps) else {
+            let Some(plan) = self.planner.plan(&name, &steps) else {
                 continue;
             };
             drafts.push(Draft {

@@ -5,10 +5,7 @@ mod mount;
 
 use std::sync::Arc;
 
-use super::{
-    Rooms, Stage,
-    fallback::{self, Forms},
-};
+use super::{Rooms, Stage, fallback};
 use crate::{
     config::{Diagnostic, Kind, definitions::Definitions},
     snapshot::{Route, table::Table},
@@ -43,22 +40,18 @@ impl Routers {
         let wanted = &stage.wanted.routers;
         let drafter = Drafter::new(stage, rooms);
         let mut drafts: Vec<Draft> = Vec::with_capacity(wanted.len());
-        for name in fallback::names(
-            Kind::Router,
-            wanted,
-            stage.wanted,
-            stage.last.map(|last| &last.routers),
-        ) {
-            let last = stage.last.map(|last| &last.routers);
-            let forms = Forms::of(Kind::Router, &name, (wanted, stage.wanted), last);
+        let last = stage.last.map(|last| &last.routers);
+        let mut built_from = Vec::with_capacity(wanted.len());
+        for forms in fallback::forms(Kind::Router, wanted, stage.wanted, last) {
             let built = forms.build(findings, |definition, findings| {
                 drafter.drafts(definition, findings)
             });
             if let Some((made, definition)) = built {
                 drafts.extend(made);
-                good.routers.insert(name, definition);
+                built_from.push((Arc::clone(forms.name), definition));
             }
         }
+        good.routers = built_from.into_iter().collect();
         mount::mount(stage, rooms.tls, &drafts, findings)
     }
 }

@@ -9,7 +9,7 @@ use super::{Draft, Routers, Tables};
 use crate::{
     compile::Stage,
     config::{Diagnostic, Kind, install::Providers},
-    observe::TrafficMetrics,
+    observe::{Metrics, ServiceMetrics, TrafficMetrics},
     snapshot::{
         Route, RouteTarget,
         table::{Entry, Table},
@@ -147,9 +147,15 @@ impl Mounted {
             tls: settled.tls,
         });
         let tables = tables.collect();
+        let metrics = &stage.input.workshop.metrics;
+        let mut services = HashMap::new();
         let routes = order.iter().map(|position| {
             let mount = &self.mounts[*position];
-            Arc::new(route(stage, &drafts[mount.draft], mount))
+            let draft = &drafts[mount.draft];
+            let service = services
+                .entry(&*draft.service)
+                .or_insert_with(|| metrics.service(&draft.service));
+            Arc::new(route(draft, mount, metrics, service))
         });
         Routers {
             routes: routes.collect(),
@@ -158,9 +164,7 @@ impl Mounted {
     }
 }
 
-fn route(stage: &Stage<'_>, draft: &Draft, mount: &Mount) -> Route {
-    let metrics = &stage.input.workshop.metrics;
-    let service_metrics = metrics.service(&draft.service);
+fn route(draft: &Draft, mount: &Mount, metrics: &Metrics, service: &ServiceMetrics) -> Route {
     let counted = |traffic: TrafficMetrics| {
         if draft.signals.metrics {
             traffic
@@ -184,8 +188,8 @@ fn route(stage: &Stage<'_>, draft: &Draft, mount: &Mount) -> Route {
         signals: draft.signals,
         internal: matches!(draft.target, RouteTarget::Internal(_)),
         router_traffic: counted(metrics.router(&mount.name, &draft.service)),
-        service_traffic: counted(service_metrics.traffic().clone()),
-        service_metrics,
+        service_traffic: counted(service.traffic().clone()),
+        service_metrics: service.clone(),
     }
 }
 

@@ -52,11 +52,13 @@ impl FileProvider {
         loop {
             let files: Vec<PathBuf> = watch.files().map(Path::to_owned).collect();
             let changed;
-            (contents, changed) = reading(contents, self.source.clone(), files).await;
-            if (changed || first) && !updates.send(contents.merged()).await {
+            (contents, changed) = reading(contents, self.source.clone(), files, first).await;
+            first = false;
+            if let Some(merged) = changed
+                && !updates.send(merged).await
+            {
                 return;
             }
-            first = false;
             tokio::select! {
                 () = watch.changed(), if self.watch => {}
                 () = self.reload.requested() => watch.refresh().await,
@@ -92,10 +94,10 @@ impl Source {
     pub async fn load(&self) -> DecodedRouting {
         let watch = Watch::new(vec![self.target()]).await;
         let files = watch.files().map(Path::to_owned).collect();
-        reading(Contents::default(), self.clone(), files)
+        reading(Contents::default(), self.clone(), files, true)
             .await
-            .0
-            .merged()
+            .1
+            .unwrap_or_default()
     }
 
     fn target(&self) -> Target {
@@ -106,17 +108,22 @@ impl Source {
     }
 }
 
-/// Reads on the blocking pool: a network file system may hang, and ten thousand routers take a while to decode.
-async fn reading(contents: Contents, source: Source, files: Vec<PathBuf>) -> (Contents, bool) {
+/// Reads on the blocking pool: a network file system may hang, and ten thousand routers take a while to decode. Gives what is wanted
+/// if that has changed, or in any case if `always`.
+async fn reading(contents: Contents, source: Source, files: Vec<PathBuf>, always: bool) -> Read {
     let before = contents.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let mut contents = contents;
         let changed = contents.read(&source, &files);
-        (contents, changed)
+        let merged = (changed || always).then(|| contents.merged());
+        (contents, merged)
     });
     // An error here is a panic, which the panic hook has logged.
-    reading.await.unwrap_or((before, false))
+    reading.await.unwrap_or((before, None))
 }
+
+/// The files as they are now, and the new configuration if there is one.
+type Read = (Contents, Option<DecodedRouting>);
 
 /// The name that its objects are qualified with.
 pub const NAME: &str = "file";
