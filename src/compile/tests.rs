@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -209,6 +210,10 @@ http:
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a configuration and what is expected of it"
+)]
 fn the_last_good_form_of_a_broken_object_goes_on() {
     let good = "
 http:
@@ -596,7 +601,11 @@ fn nested_chains_cannot_take_up_all_memory() {
     let mut yaml = "{http: {middlewares: {c0: {stripPrefix: {prefixes: [/x]}}".to_owned();
     for level in 1..40 {
         let below = format!("c{}", level - 1);
-        yaml += &format!(", c{level}: {{chain: {{middlewares: [{below}, {below}, {below}]}}}}");
+        write!(
+            yaml,
+            ", c{level}: {{chain: {{middlewares: [{below}, {below}, {below}]}}}}"
+        )
+        .unwrap();
     }
     yaml += "}}}";
     let mut bench = Bench::web();
@@ -605,6 +614,10 @@ fn nested_chains_cannot_take_up_all_memory() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a configuration and what is expected of it"
+)]
 fn the_catalog_tells_what_became_of_everything() {
     let mut bench = Bench::new(&[
         "--entrypoints.web.address=:80",
@@ -671,6 +684,10 @@ http:
 }
 
 /// A configuration with references that may or may not lead anywhere.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a configuration and what is expected of it"
+)]
 fn configurations() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec![
         "a",
