@@ -105,7 +105,7 @@ pub struct RespondingTimeouts {
     pub idle_timeout: Span,
     /// `headerTimeout` (Portway): total time for a request head, 0 for no limit. Default 10s.
     pub header_timeout: Span,
-    /// `bodyProgressTimeout` (Portway): longest time without a byte of the request body, 0 for no limit. Default 30s.
+    /// `bodyProgressTimeout` (Portway): a body must go on by at least 1 KiB in this time, 0 for no limit. Default 30s.
     pub body_progress_timeout: Span,
 }
 
