@@ -216,7 +216,7 @@ mod tests {
     fn findings_come_in_the_order_of_the_file_and_once() {
         let late = Diagnostic::error(at(10, 2), "b", "wrong").with_hint("did you mean `c`?");
         let early = Diagnostic::warning(at(9, 30), "a", "odd");
-        let text = report(&[late.clone(), early.clone(), late]);
+        let text = report(&[late.clone(), early, late]);
         assert_eq!(
             text,
             "a.yml:9:30: warning: a: odd\na.yml:10:2: error: b: wrong (did you mean `c`?)\n1 error, 1 warning"
@@ -237,7 +237,7 @@ mod tests {
     s: {loadBalancer: {servers: [{url: 'http://127.0.0.1:1'}]}}
 ";
         std::fs::write(&file, text).unwrap();
-        for path in [file.clone(), folder.path().to_owned()] {
+        for path in [file, folder.path().to_owned()] {
             let offline = Offline::load_files(&[path]);
             let found: Vec<_> = offline
                 .compiled

@@ -15,15 +15,14 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
-use super::{EntryPoint, tunnel};
+use super::{EntryPoint, PROGRESS, tunnel};
 use crate::{
-    exchange::{Body, Connection, Exchange, Fault, FaultKind, Response, fault},
+    exchange::{Body, Connection, Exchange, Fault, FaultKind, Response, fault, forwarded},
     http1::{
         Framing,
         chunked::{Decoder, Piece},
         give_map,
         request::{self, Parsed, Refusal},
-        take_map,
         write::{self, BodyFrame},
     },
     proxy::{Journey, Sent, Worker},
@@ -31,8 +30,6 @@ use crate::{
     wire::{Deadline, Input, Output, Stream},
 };
 
-/// A body that makes less progress than this within the progress timeout is a slow attack.
-const PROGRESS: u64 = 1024;
 /// How long and how much is read after the last answer, so that the client gets to read it.
 const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
 const LINGER_BYTES: usize = 256 * 1024;
@@ -159,11 +156,12 @@ impl Server {
             .borrow_mut()
             .deadline
             .set(if started { timeouts.header } else { idle });
+        let mut scanned = 0;
         poll_fn(|cx| {
             let wire = &mut *self.wire.borrow_mut();
             loop {
                 if !wire.input.bytes.is_empty() {
-                    match request::parse(&mut wire.input.bytes, &self.entry.limits, take_map()) {
+                    match request::parse(&mut wire.input.bytes, &self.entry.limits, &mut scanned) {
                         Ok(Some(parsed)) => return Poll::Ready(Next::Request(Box::new(parsed))),
                         Ok(None) => {}
                         Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
@@ -347,6 +345,10 @@ impl Server {
         let mut sending = Sending {
             body: if bodiless { Body::Empty } else { body },
             chunked: frame == BodyFrame::Chunked,
+            left: match frame {
+                BodyFrame::Length(length) if !bodiless => Some(length),
+                _ => None,
+            },
             bytes: 0,
             ended: false,
             stalled: None,
@@ -624,6 +626,8 @@ fn write_head(
 struct Sending {
     body: Body,
     chunked: bool,
+    /// What must still come, if a length was announced.
+    left: Option<u64>,
     bytes: u64,
     ended: bool,
     /// How much waited in the output when the client last stopped reading.
@@ -680,21 +684,30 @@ impl Sending {
         frame: Option<Result<Frame<Bytes>, Fault>>,
         output: &mut Output,
     ) -> Result<(), Fault> {
+        // A body of another length than announced would shift every answer behind it on this connection.
+        let wrong = Fault::server(FaultKind::BadResponse);
         let Some(frame) = frame.transpose()? else {
+            if self.left.is_some_and(|left| left > 0) {
+                return Err(wrong);
+            }
             self.end(output, None);
             return Ok(());
         };
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => {
-                self.bytes += data.len() as u64;
+                let count = data.len() as u64;
+                self.bytes += count;
+                if let Some(left) = &mut self.left {
+                    *left = left.checked_sub(count).ok_or(wrong)?;
+                }
                 if self.chunked {
                     write::chunk_size(output.buffer(), data.len());
                     output.push_chunk(data);
                 } else {
                     output.push(data);
                     // A body of known length says when it is over, which saves asking it once more.
-                    if self.body.is_end_stream() {
+                    if self.left.unwrap_or_default() == 0 && self.body.is_end_stream() {
                         self.ended = true;
                     }
                 }
@@ -722,9 +735,12 @@ impl Interim for Hints<'_> {
     fn send(&self, status: StatusCode, headers: &HeaderMap) {
         let wire = &mut *self.wire.borrow_mut();
         if self.takes && !wire.output.is_full() {
+            let mut headers = headers.clone();
+            forwarded::strip_response_hop_by_hop(&mut headers);
+            headers.remove(header::CONTENT_LENGTH);
             let out = wire.output.buffer();
             write::status_line(out, Version::HTTP_11, status);
-            write::fields(out, headers, BodyFrame::Unsaid);
+            write::fields(out, &headers, BodyFrame::Unsaid);
             out.extend_from_slice(b"\r\n");
         }
     }

@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -82,6 +82,15 @@ pub(super) async fn serve(
     accept(&mut h2, &shared, &deadline).await;
 }
 
+/// Counts a stream down when it is over, however it ends.
+struct OpenStream(Rc<Shared>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
 async fn accept(
     h2: &mut server::Connection<Stream, Bytes>,
     shared: &Rc<Shared>,
@@ -110,7 +119,11 @@ async fn accept(
             match h2.poll_accept(cx) {
                 Poll::Ready(next) => Poll::Ready(next),
                 Poll::Pending => {
-                    if deadline.poll_expired(cx).is_ready() && !busy && !ending {
+                    if deadline.poll_expired(cx).is_ready() && !busy {
+                        // A peer that does not answer our farewell is not waited for.
+                        if ending {
+                            return Poll::Ready(None);
+                        }
                         ending = true;
                         deadline.set(timeouts.header);
                         h2.graceful_shutdown();
@@ -131,16 +144,21 @@ async fn accept(
         shared.open.set(shared.open.get() + 1);
         let shared = Rc::clone(shared);
         tokio::task::spawn_local(async move {
+            let _open = OpenStream(Rc::clone(&shared));
             serve_stream(&shared, request, respond).await;
-            shared.open.set(shared.open.get() - 1);
         });
     }
 }
 
-async fn serve_stream(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+async fn serve_stream(
+    shared: &Rc<Shared>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
     let respond = Rc::new(RefCell::new(respond));
     let (parts, stream) = request.into_parts();
     let (method, received) = (parts.method.clone(), Rc::new(Cell::new(0)));
+    let answering = Rc::new(Cell::new(false));
     let protocol = parts
         .extensions
         .get::<Protocol>()
@@ -153,11 +171,13 @@ async fn serve_stream(shared: &Shared, request: Request<RecvStream>, respond: Se
         (Body::Empty, Some(stream))
     } else {
         let length = content_length(&head.headers);
-        (body(stream, length, &received), None)
+        let patience = Patience::new(shared, &head.headers, &answering);
+        (body(stream, length, &received, patience), None)
     };
     let exchange = Exchange::new(head, body, Rc::clone(&shared.connection));
     let mut journey = Journey::new(&shared.worker, shared.entry.index, exchange);
     let response = answer(&mut journey, &respond).await;
+    answering.set(true);
     let (status, outcome) = match (response, journey.tunnel.take(), tunnel_in) {
         (None, ..) => (fault::CLIENT_CLOSED_REQUEST, Err((0, 0))),
         (Some(response), Some(server), Some(client)) => (
@@ -166,7 +186,7 @@ async fn serve_stream(shared: &Shared, request: Request<RecvStream>, respond: Se
         ),
         (Some(response), ..) => {
             let status = response.status();
-            let sent = send(response, &method, &respond).await;
+            let sent = send(shared, response, &method, &respond).await;
             (
                 status,
                 sent.map(|sent| (received.get(), sent))
@@ -200,6 +220,10 @@ fn head(
 ) -> Result<RequestHead, StatusCode> {
     let mut headers = parts.headers;
     let upgrade = match (&parts.method, protocol) {
+        // Any other protocol would be a tunnel past everything that rules and middlewares look at.
+        (&Method::CONNECT, Some(protocol)) if !protocol.eq_ignore_ascii_case("websocket") => {
+            return Err(StatusCode::NOT_IMPLEMENTED);
+        }
         (&Method::CONNECT, Some(protocol)) => {
             Some(HeaderValue::from_str(protocol).map_err(|_| StatusCode::BAD_REQUEST)?)
         }
@@ -298,7 +322,12 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-fn body(stream: RecvStream, length: Option<u64>, received: &Rc<Cell<u64>>) -> Body {
+fn body(
+    stream: RecvStream,
+    length: Option<u64>,
+    received: &Rc<Cell<u64>>,
+    patience: Option<Patience>,
+) -> Body {
     if stream.is_end_stream() {
         return Body::Empty;
     }
@@ -307,7 +336,64 @@ fn body(stream: RecvStream, length: Option<u64>, received: &Rc<Cell<u64>>) -> Bo
         length,
         trailers: false,
         received: Rc::clone(received),
+        patience,
+        failed: false,
     })
+}
+
+/// How long a slow upload is waited for.
+struct Patience {
+    shared: Rc<Shared>,
+    every: Duration,
+    deadline: Deadline,
+    /// What must have come when the deadline is reached; none before the first look.
+    wanted: Option<u64>,
+    /// The answer has begun: a slow body no longer delays anything.
+    answering: Rc<Cell<bool>>,
+}
+
+impl Patience {
+    /// None for gRPC, whose streams may rest as long as both sides like.
+    fn new(shared: &Rc<Shared>, headers: &HeaderMap, answering: &Rc<Cell<bool>>) -> Option<Self> {
+        let kind = headers.get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+            return None;
+        }
+        let timeouts = &shared.entry.timeouts;
+        Some(Self {
+            every: timeouts.read.or(timeouts.progress)?,
+            shared: Rc::clone(shared),
+            deadline: Deadline::new(),
+            wanted: None,
+            answering: Rc::clone(answering),
+        })
+    }
+
+    /// Ready when it has run out, `received` bytes into the body.
+    fn poll(&mut self, received: u64, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let total = self.shared.entry.timeouts.read.is_some();
+            match self.wanted {
+                Some(_) if self.answering.get() => return Poll::Pending,
+                Some(wanted) => {
+                    ready!(self.deadline.poll_expired(cx));
+                    if total || received < wanted {
+                        self.tell();
+                        return Poll::Ready(());
+                    }
+                }
+                None => {}
+            }
+            self.wanted = Some(received + super::PROGRESS);
+            self.deadline.set(Some(self.every));
+        }
+    }
+
+    fn tell(&self) {
+        let (worker, entry) = (&self.shared.worker, &self.shared.entry);
+        let peer = &self.shared.connection.peer;
+        worker.timed_out(entry.index, "body", "bodyProgressTimeout", peer);
+    }
 }
 
 /// The answer, or none if the client reset the stream first.
@@ -328,6 +414,7 @@ async fn answer(
 
 /// Sends the answer: the body bytes that went out, as an error if not all did.
 async fn send(
+    shared: &Shared,
     mut response: Response,
     method: &Method,
     respond: &RefCell<SendResponse<Bytes>>,
@@ -362,9 +449,15 @@ async fn send(
     if ends {
         return Ok(0);
     }
-    match send_body(body, &mut stream).await {
+    let timeouts = &shared.entry.timeouts;
+    match send_body(body, &mut stream, timeouts.write.or(timeouts.progress)).await {
         Ok(sent) => Ok(sent),
-        Err(_) => {
+        Err(fault) => {
+            if fault.kind == FaultKind::BodyTimeout {
+                let peer = &shared.connection.peer;
+                let worker = &shared.worker;
+                worker.timed_out(shared.entry.index, "answer", "bodyProgressTimeout", peer);
+            }
             // The client must not take what it has for the whole.
             stream.send_reset(h2::Reason::INTERNAL_ERROR);
             Err(0)
@@ -416,6 +509,9 @@ struct Incoming {
     length: Option<u64>,
     trailers: bool,
     received: Rc<Cell<u64>>,
+    patience: Option<Patience>,
+    /// It came too slowly and was given up.
+    failed: bool,
 }
 
 impl http_body::Body for Incoming {
@@ -427,12 +523,19 @@ impl http_body::Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        let mut frame = ready!(poll_stream(
-            &mut this.stream,
-            &mut this.trailers,
-            Fault::client(FaultKind::ClientGone),
-            cx
-        ));
+        if this.failed {
+            return Poll::Ready(Some(Err(Fault::client(FaultKind::BodyTimeout))));
+        }
+        let gone = Fault::client(FaultKind::ClientGone);
+        let polled = poll_stream(&mut this.stream, &mut this.trailers, gone, cx);
+        let Poll::Ready(mut frame) = polled else {
+            let Some(patience) = &mut this.patience else {
+                return Poll::Pending;
+            };
+            ready!(patience.poll(this.received.get(), cx));
+            this.failed = true;
+            return Poll::Ready(Some(Err(Fault::client(FaultKind::BodyTimeout))));
+        };
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 let count = data.len() as u64;

@@ -17,6 +17,9 @@ pub use listener::{Listener, bind, run};
 
 use crate::http1::request::Limits;
 
+/// A body that makes less progress than this within the progress timeout is a slow attack.
+const PROGRESS: u64 = 1024;
+
 /// How one entry point treats its connections; fixed at start.
 #[derive(Debug, Clone)]
 pub struct EntryPoint {

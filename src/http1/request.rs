@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
-use super::{Framing, FramingFields, MAX_FIELDS, content_length, has_token, shared_value};
+use super::{Framing, FramingFields, MAX_FIELDS, content_length, has_token, shared_value, take_map};
 use crate::exchange::{
     RequestHead, Target,
     path::{PathOptions, normalise, normalise_query},
@@ -42,25 +42,28 @@ const MAX_LEADING_LINES: usize = 4;
 
 /// Takes one request head out of `buffer`; `None` if it is not complete yet.
 ///
-/// `headers` is an empty map to fill, so that a connection can use one allocation for all its requests.
+/// `scanned` says how much of the buffer was looked at before; it starts at 0 with every head, so that a head that comes byte by byte
+/// is not searched from its start each time.
 pub fn parse(
     buffer: &mut BytesMut,
     limits: &Limits,
-    headers: HeaderMap,
+    scanned: &mut usize,
 ) -> Result<Option<Parsed>, Refusal> {
-    skip_leading_lines(buffer)?;
-    let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
+    if *scanned == 0 {
+        skip_leading_lines(buffer)?;
+    }
+    let known = scanned.saturating_sub(3).min(buffer.len());
+    let Some(end) = memchr::memmem::find(&buffer[known..], b"\r\n\r\n") else {
         if buffer.len() > limits.max_head {
             return Err(too_large());
         }
-        // A head that ends in bare line feeds would otherwise be waited for until the timeout.
-        return if has_bare_line_feed(buffer) {
-            Err(bad("bare line feed in head"))
-        } else {
-            Ok(None)
-        };
+        // A head that ends in bare line feeds would otherwise be waited for until the timeout. The byte before what is new may be the
+        // carriage return of its first line feed.
+        let bare = has_bare_line_feed(&buffer[known..]) && (known == 0 || buffer[known] != b'\n');
+        *scanned = buffer.len();
+        return if bare { Err(bad("bare line feed in head")) } else { Ok(None) };
     };
-    let end = end + 4;
+    let end = known + end + 4;
     if end > limits.max_head {
         return Err(too_large());
     }
@@ -69,7 +72,7 @@ pub fn parse(
         return Err(bad("bare line feed in head"));
     }
     let mut few = [const { MaybeUninit::uninit() }; 40];
-    match parse_fields(&head, &mut few, headers, limits) {
+    match parse_fields(&head, &mut few, take_map(), limits) {
         Err(Failed::TooManyFields(headers)) => {
             let mut many = [const { MaybeUninit::uninit() }; MAX_FIELDS];
             parse_fields(&head, &mut many, headers, limits)
@@ -377,7 +380,7 @@ fn target(
     let target = if path.starts_with('/') {
         normal_target(head, path, options)?
     } else {
-        Target::new(format!("/{path}").into())
+        normal_form(format!("/{path}").into(), options)?
     };
     let authority = ByteString::try_from(head.slice_ref(authority.as_bytes()))
         .map_err(|_| bad("malformed authority in target"))?;
@@ -435,7 +438,7 @@ mod tests {
     };
 
     fn read(text: &str) -> Result<Option<Parsed>, Refusal> {
-        parse(&mut BytesMut::from(text), &LIMITS, HeaderMap::new())
+        parse(&mut BytesMut::from(text), &LIMITS, &mut 0)
     }
 
     fn status(text: &str) -> u16 {
@@ -468,16 +471,35 @@ mod tests {
     fn what_follows_a_head_stays_in_the_buffer() {
         let mut buffer = BytesMut::from("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\n");
         assert!(
-            parse(&mut buffer, &LIMITS, HeaderMap::new())
+            parse(&mut buffer, &LIMITS, &mut 0)
                 .unwrap()
                 .is_some()
         );
         assert_eq!(&buffer[..], b"GET /2 HTTP/1.1\r\n");
         assert!(
-            parse(&mut buffer, &LIMITS, HeaderMap::new())
+            parse(&mut buffer, &LIMITS, &mut 0)
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_the_same() {
+        let text = "\r\nGET /a HTTP/1.1\r\nHost: x\r\nX: 1\r\n\r\n";
+        let (mut buffer, mut scanned) = (BytesMut::new(), 0);
+        for (at, byte) in text.bytes().enumerate() {
+            buffer.extend_from_slice(&[byte]);
+            let parsed = parse(&mut buffer, &LIMITS, &mut scanned).unwrap();
+            assert_eq!(parsed.is_some(), at + 1 == text.len(), "byte {at}");
+        }
+        for text in ["GET / HTTP/1.1\nHost: x\n", "GET / HTTP/1.1\r\nHost: x\n"] {
+            let (mut buffer, mut scanned) = (BytesMut::new(), 0);
+            let refused = text.bytes().any(|byte| {
+                buffer.extend_from_slice(&[byte]);
+                parse(&mut buffer, &LIMITS, &mut scanned).is_err()
+            });
+            assert!(refused, "{text:?}");
+        }
     }
 
     #[test]

@@ -38,7 +38,10 @@ async fn dial(server: &Server) -> Result<TcpStream, Fault> {
     let address = server.address.ok_or(refused)?;
     let timeout = server.transport.dial_timeout;
     match (connect(address, timeout).await, server.alternate) {
-        (Err(_), Some(alternate)) => connect(alternate, timeout).await,
+        // A connect that timed out has had all the time there is.
+        (Err(fault), Some(alternate)) if fault.kind == FaultKind::Connect => {
+            connect(alternate, timeout).await
+        }
         (outcome, _) => outcome,
     }
 }

@@ -41,6 +41,8 @@ pub struct Connection {
     upload: Upload,
     download: Download,
     deadline: Deadline,
+    /// Time for the head of the answer, once the request has been sent.
+    response_timeout: Option<Duration>,
     /// Whether an exchange was completed on it before.
     reused: bool,
     idle_since: Instant,
@@ -82,6 +84,7 @@ impl Connection {
             upload: Upload::Done,
             download: Download::Length(0),
             deadline: Deadline::new(),
+            response_timeout: None,
             reused: false,
             idle_since: Instant::now(),
             open,
@@ -152,6 +155,7 @@ impl Connection {
             body if request.head.expects_continue => Upload::Held(body, frame),
             body => running(body, frame),
         };
+        self.response_timeout = request.response_timeout;
         self.deadline.set(match self.upload {
             Upload::Held(..) => Some(CONTINUE_WAIT),
             _ => request.response_timeout,
@@ -283,7 +287,11 @@ impl Connection {
                         }
                     }
                 }
-                Upload::Flushing if self.output.is_empty() => self.upload = Upload::Done,
+                Upload::Flushing if self.output.is_empty() => {
+                    self.upload = Upload::Done;
+                    // The server has its time once it has the whole request.
+                    self.deadline.set(self.response_timeout);
+                }
                 _ => return Ok(()),
             }
         }

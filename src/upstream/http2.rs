@@ -19,7 +19,7 @@ use crate::{
     exchange::{Body, Fault, FaultKind, Response},
     observe::OpenConnection,
     service::Transport,
-    wire::Stream,
+    wire::{Deadline, Stream},
 };
 
 /// Flow-control window of a stream: enough for a fast server, bounded for a slow client.
@@ -124,7 +124,8 @@ impl Connection {
         match head {
             Ok(Ok(head)) => Ok(Answer::Response(response(head, guard, upload))),
             Ok(Err(error)) => {
-                let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                let left_out = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+                let refused = left_out || error.reason() == Some(h2::Reason::REFUSED_STREAM);
                 let fault = if refused {
                     Fault::server(FaultKind::StaleConnection)
                 } else {
@@ -268,7 +269,7 @@ impl Drop for UploadTask {
 }
 
 async fn upload(body: Body, mut stream: SendStream<Bytes>, blame: Rc<Cell<Option<Fault>>>) {
-    if let Err(fault) = send_body(body, &mut stream).await {
+    if let Err(fault) = send_body(body, &mut stream, None).await {
         // A peer that is gone is here the server, and its reset says more.
         blame.set(Some(fault).filter(|fault| fault.kind != FaultKind::ClientGone));
         stream.send_reset(h2::Reason::CANCEL);
@@ -276,7 +277,13 @@ async fn upload(body: Body, mut stream: SendStream<Bytes>, blame: Rc<Cell<Option
 }
 
 /// Sends `body` on an HTTP/2 stream as fast as flow control lets it; the same for requests and responses.
-pub async fn send_body(body: Body, stream: &mut SendStream<Bytes>) -> Result<u64, Fault> {
+///
+/// A peer that takes nothing for as long as `patience` is given up.
+pub async fn send_body(
+    body: Body,
+    stream: &mut SendStream<Bytes>,
+    patience: Option<Duration>,
+) -> Result<u64, Fault> {
     let mut body = std::pin::pin!(body);
     let mut sent = 0;
     while let Some(frame) = poll_fn(|cx| poll_body(body.as_mut(), stream, cx))
@@ -286,7 +293,7 @@ pub async fn send_body(body: Body, stream: &mut SendStream<Bytes>) -> Result<u64
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                sent += send_data(stream, data, last).await?;
+                sent += send_data(stream, data, last, patience).await?;
                 if last {
                     return Ok(sent);
                 }
@@ -319,21 +326,36 @@ fn poll_body(
     Poll::Ready(Some(Err(Fault::client(FaultKind::ClientGone))))
 }
 
+/// Waits until the peer takes more.
+async fn await_capacity(
+    stream: &mut SendStream<Bytes>,
+    patience: Option<Duration>,
+) -> Result<usize, Fault> {
+    let gone = Fault::client(FaultKind::ClientGone);
+    let deadline = Deadline::new();
+    deadline.set(patience);
+    poll_fn(|cx| match stream.poll_capacity(cx) {
+        Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
+        Poll::Ready(_) => Poll::Ready(Err(gone)),
+        Poll::Pending => deadline
+            .poll_expired(cx)
+            .map(|()| Err(Fault::client(FaultKind::BodyTimeout))),
+    })
+    .await
+}
+
 async fn send_data(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     last: bool,
+    patience: Option<Duration>,
 ) -> Result<u64, Fault> {
     let gone = Fault::client(FaultKind::ClientGone);
     let total = data.len() as u64;
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let room = match stream.capacity() {
-            0 => poll_fn(|cx| stream.poll_capacity(cx))
-                .await
-                .transpose()
-                .map_err(|_| gone)?
-                .ok_or(gone)?,
+            0 => await_capacity(stream, patience).await?,
             room => room,
         };
         let piece = data.split_to(room.min(data.len()));
@@ -391,9 +413,6 @@ pub fn poll_stream(
                 // A stream that is closed already needs no window.
                 drop(stream.flow_control().release_capacity(data.len()));
                 return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => {
-                return Poll::Ready(None);
             }
             Some(Err(_)) => return Poll::Ready(Some(Err(fault))),
             None => *at_trailers = true,

@@ -190,3 +190,50 @@ async fn slow_clients_are_counted_and_the_option_that_cut_them_is_named() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn slow_clients_of_http2_are_cut_too() {
+    let block = "x".repeat(1 << 20);
+    let server = backend("server")
+        .reply(move |_| {
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n";
+            (0..64).fold(Reply::raw(head), |reply, _| reply.write(&block))
+        })
+        .run()
+        .await;
+    let timeouts = json!({"bodyProgressTimeout": "500ms"});
+    let proxy = proxy(&all_to(&[server.url()]))
+        .entry_point(
+            "web",
+            &json!({"transport": {"respondingTimeouts": timeouts}}),
+        )
+        .run()
+        .await;
+    let stream = tokio::net::TcpStream::connect(proxy.addr("web"))
+        .await
+        .unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    // One stream sends a byte and no more, the other takes its answer as far as its window goes and no further.
+    let request = |method: &str| {
+        let request = http::Request::builder().method(method).uri("http://a/");
+        request.body(()).unwrap()
+    };
+    let (slow, mut upload) = sender.send_request(request("POST"), false).unwrap();
+    upload
+        .send_data(bytes::Bytes::from_static(b"x"), false)
+        .unwrap();
+    let (still, _) = sender.send_request(request("GET"), true).unwrap();
+    let still = still.await.unwrap();
+    assert_eq!(still.status(), 200);
+    assert_eq!(slow.await.unwrap().status(), 408);
+    for phase in ["body", "answer"] {
+        let series =
+            format!("portway_entrypoint_timeouts_total{{entrypoint=\"web\",phase=\"{phase}\"}} 1");
+        eventually(&series, async || {
+            proxy.metrics().await.contains(&series).then_some(())
+        })
+        .await;
+    }
+}
