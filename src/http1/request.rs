@@ -6,7 +6,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
-use super::{Framing, FramingFields, MAX_FIELDS, content_length, has_token, shared_value, take_map};
+use super::{
+    Framing, FramingFields, MAX_FIELDS, content_length, has_token, shared_value, take_map,
+};
 use crate::exchange::{
     RequestHead, Target,
     path::{PathOptions, normalise, normalise_query},
@@ -61,7 +63,11 @@ pub fn parse(
         // carriage return of its first line feed.
         let bare = has_bare_line_feed(&buffer[known..]) && (known == 0 || buffer[known] != b'\n');
         *scanned = buffer.len();
-        return if bare { Err(bad("bare line feed in head")) } else { Ok(None) };
+        return if bare {
+            Err(bad("bare line feed in head"))
+        } else {
+            Ok(None)
+        };
     };
     let end = known + end + 4;
     if end > limits.max_head {
@@ -470,17 +476,9 @@ mod tests {
     #[test]
     fn what_follows_a_head_stays_in_the_buffer() {
         let mut buffer = BytesMut::from("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\n");
-        assert!(
-            parse(&mut buffer, &LIMITS, &mut 0)
-                .unwrap()
-                .is_some()
-        );
+        assert!(parse(&mut buffer, &LIMITS, &mut 0).unwrap().is_some());
         assert_eq!(&buffer[..], b"GET /2 HTTP/1.1\r\n");
-        assert!(
-            parse(&mut buffer, &LIMITS, &mut 0)
-                .unwrap()
-                .is_none()
-        );
+        assert!(parse(&mut buffer, &LIMITS, &mut 0).unwrap().is_none());
     }
 
     #[test]

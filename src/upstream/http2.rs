@@ -124,7 +124,9 @@ impl Connection {
         match head {
             Ok(Ok(head)) => Ok(Answer::Response(response(head, guard, upload))),
             Ok(Err(error)) => {
-                let left_out = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+                let left_out = error.is_go_away()
+                    && error.is_remote()
+                    && error.reason() == Some(h2::Reason::NO_ERROR);
                 let refused = left_out || error.reason() == Some(h2::Reason::REFUSED_STREAM);
                 let fault = if refused {
                     Fault::server(FaultKind::StaleConnection)

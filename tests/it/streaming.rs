@@ -209,9 +209,7 @@ async fn slow_clients_of_http2_are_cut_too() {
         )
         .run()
         .await;
-    let stream = tokio::net::TcpStream::connect(proxy.addr("web"))
-        .await
-        .unwrap();
+    let stream = TcpStream::connect(proxy.addr("web")).await.unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let mut sender = sender.ready().await.unwrap();
