@@ -851,13 +851,13 @@ mod tests {
                 200,
                 Method::HEAD,
                 Version::HTTP_11,
-                (BodyFrame::Unsaid, true, true),
+                (BodyFrame::Length(5), true, true),
             ),
             (
                 304,
                 Method::GET,
                 Version::HTTP_11,
-                (BodyFrame::Unsaid, true, true),
+                (BodyFrame::Length(5), true, true),
             ),
             (
                 204,
