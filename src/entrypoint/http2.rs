@@ -343,8 +343,10 @@ fn body(
 
 /// How long a slow upload is waited for.
 struct Patience {
-    shared: Rc<Shared>,
+    /// For each [`super::PROGRESS`] bytes, or for the whole body.
     every: Duration,
+    /// `every` is for the whole body: the user has set `readTimeout`.
+    total: bool,
     deadline: Deadline,
     /// What must have come when the deadline is reached; none before the first look.
     wanted: Option<u64>,
@@ -354,7 +356,7 @@ struct Patience {
 
 impl Patience {
     /// None for gRPC, whose streams may rest as long as both sides like.
-    fn new(shared: &Rc<Shared>, headers: &HeaderMap, answering: &Rc<Cell<bool>>) -> Option<Self> {
+    fn new(shared: &Shared, headers: &HeaderMap, answering: &Rc<Cell<bool>>) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
             return None;
@@ -362,7 +364,7 @@ impl Patience {
         let timeouts = &shared.entry.timeouts;
         Some(Self {
             every: timeouts.read.or(timeouts.progress)?,
-            shared: Rc::clone(shared),
+            total: timeouts.read.is_some(),
             deadline: Deadline::new(),
             wanted: None,
             answering: Rc::clone(answering),
@@ -372,13 +374,11 @@ impl Patience {
     /// Ready when it has run out, `received` bytes into the body.
     fn poll(&mut self, received: u64, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let total = self.shared.entry.timeouts.read.is_some();
             match self.wanted {
                 Some(_) if self.answering.get() => return Poll::Pending,
                 Some(wanted) => {
                     ready!(self.deadline.poll_expired(cx));
-                    if total || received < wanted {
-                        self.tell();
+                    if self.total || received < wanted {
                         return Poll::Ready(());
                     }
                 }
@@ -387,12 +387,6 @@ impl Patience {
             self.wanted = Some(received + super::PROGRESS);
             self.deadline.set(Some(self.every));
         }
-    }
-
-    fn tell(&self) {
-        let (worker, entry) = (&self.shared.worker, &self.shared.entry);
-        let peer = &self.shared.connection.peer;
-        worker.timed_out(entry.index, "body", "bodyProgressTimeout", peer);
     }
 }
 
