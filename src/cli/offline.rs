@@ -73,17 +73,19 @@ impl Offline {
             system_roots: system_roots().0,
             ..Workshop::default()
         };
-        let compiled = compile(&Input {
-            install: &install,
-            definitions: &wanted,
-            files: &files,
-            addresses: &Addresses::default(),
-            found: &found,
-            previous: None,
-            workshop: &workshop,
-            now: Instant::now(),
-            wall_clock: seconds_since_1970(),
-        });
+        let compiled = compile(
+            wanted.clone(),
+            &Input {
+                install: &install,
+                files: &files,
+                addresses: &Addresses::default(),
+                found: &found,
+                previous: None,
+                workshop: &workshop,
+                now: Instant::now(),
+                wall_clock: seconds_since_1970(),
+            },
+        );
         Self {
             install,
             wanted,

@@ -367,7 +367,7 @@ fn certificate_entry(facts: &Facts) -> CertificateEntry {
 fn written<T: Clone>(objects: &Named<T>) -> BTreeMap<String, crate::config::Placed<T>> {
     objects
         .values()
-        .map(|definition| (definition.name.to_string(), (*definition.object).clone()))
+        .map(|definition| (definition.name.to_string(), definition.object.clone()))
         .collect()
 }
 

@@ -19,11 +19,11 @@ pub(super) const PROVIDER: &str = "internal";
 
 /// What the providers want together with what the install configuration asks for.
 pub(super) fn with_internal(
+    mut wanted: Definitions,
     input: &Input<'_>,
     doors: &[Door<'_>],
     findings: &mut Vec<Diagnostic>,
 ) -> Definitions {
-    let mut wanted = input.definitions.clone();
     let provider: Arc<str> = PROVIDER.into();
     for (name, router) in fixed_routers(input.install) {
         insert_router(&mut wanted, &provider, name, router);
@@ -149,21 +149,17 @@ fn insert_redirect(
         permanent: redirect.permanent,
     };
     let name: Arc<str> = format!("{middleware}@{PROVIDER}").into();
-    let defined = Defined {
-        name: Arc::clone(&name),
-        provider: Arc::clone(provider),
-        object: Arc::new(Middleware::RedirectScheme(scheme).into()),
-    };
+    let defined = Defined::new(
+        Arc::clone(&name),
+        Arc::clone(provider),
+        Middleware::RedirectScheme(scheme).into(),
+    );
     wanted.middlewares.insert(name, defined);
 }
 
 fn insert_router(wanted: &mut Definitions, provider: &Arc<str>, name: &str, router: Router) {
     let name: Arc<str> = format!("{name}@{PROVIDER}").into();
-    let defined = Defined {
-        name: Arc::clone(&name),
-        provider: Arc::clone(provider),
-        object: Arc::new(router.into()),
-    };
+    let defined = Defined::new(Arc::clone(&name), Arc::clone(provider), router.into());
     wanted.routers.insert(name, defined);
 }
 

@@ -46,11 +46,16 @@ use routers::Routers;
 use services::Services;
 use transports::Transports;
 
-/// Compiles a configuration.
-pub fn compile(input: &Input<'_>) -> Compiled {
+/// Compiles what all providers together want.
+pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
     let mut findings = input.found.to_vec();
     let doors = doors::doors(input.install);
-    let wanted = Arc::new(internal::with_internal(input, &doors, &mut findings));
+    let wanted = Arc::new(internal::with_internal(
+        definitions,
+        input,
+        &doors,
+        &mut findings,
+    ));
     let stage = Stage {
         input,
         wanted: &wanted,
@@ -136,9 +141,7 @@ fn told_once(findings: Vec<Diagnostic>, good: &Definitions) -> Vec<Diagnostic> {
 #[derive(Debug)]
 pub struct Input<'a> {
     pub install: &'a Arc<Install>,
-    /// What all providers want.
-    pub definitions: &'a Definitions,
-    /// The files that `definitions` and `install` name.
+    /// The files that the definitions and `install` name.
     pub files: &'a Files,
     /// What the host names of servers resolve to.
     pub addresses: &'a Addresses,

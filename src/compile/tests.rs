@@ -57,17 +57,19 @@ impl Bench {
     }
 
     fn compile(&mut self, definitions: &Definitions, found: &[Diagnostic]) -> &Compiled {
-        let compiled = compile(&Input {
-            install: &self.install,
-            definitions,
-            files: &self.files,
-            addresses: &Addresses::default(),
-            found,
-            previous: self.live.as_ref(),
-            workshop: &self.workshop,
-            now: Instant::now(),
-            wall_clock: 1_700_000_000,
-        });
+        let compiled = compile(
+            definitions.clone(),
+            &Input {
+                install: &self.install,
+                files: &self.files,
+                addresses: &Addresses::default(),
+                found,
+                previous: self.live.as_ref(),
+                workshop: &self.workshop,
+                now: Instant::now(),
+                wall_clock: 1_700_000_000,
+            },
+        );
         self.live.insert(compiled)
     }
 

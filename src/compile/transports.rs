@@ -101,13 +101,9 @@ impl<'a> Transports<'a> {
 
     fn build_default(&mut self, findings: &mut Vec<Diagnostic>) {
         let config = ServersTransport::from(&self.stage.input.install.servers_transport);
-        let definition = Defined {
-            name: DEFAULT.into(),
-            provider: PROVIDER.into(),
-            object: Arc::new(config.into()),
-        };
+        let definition = Defined::new(DEFAULT.into(), PROVIDER.into(), config.into());
         if let Some(transport) = self.transport(&definition, findings) {
-            self.built.insert(definition.name, transport);
+            self.built.insert(Arc::clone(&definition.name), transport);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Deref,
     sync::Arc,
 };
 
@@ -99,12 +100,8 @@ pub fn tls_name(name: &str, provider: &str) -> Arc<str> {
     }
 }
 
-fn define<T>(provider: &Arc<str>, name: Arc<str>, object: Placed<T>) -> (Arc<str>, Defined<T>) {
-    let defined = Defined {
-        name: Arc::clone(&name),
-        provider: Arc::clone(provider),
-        object: Arc::new(object),
-    };
+fn define<T>(provider: &Name, name: Name, object: Placed<T>) -> (Name, Defined<T>) {
+    let defined = Defined::new(Arc::clone(&name), Arc::clone(provider), object);
     (name, defined)
 }
 
@@ -158,14 +155,27 @@ pub type Named<T> = BTreeMap<Arc<str>, Defined<T>>;
 
 /// One object as a provider wrote it. Cheap to clone.
 #[derive(Debug)]
-pub struct Defined<T> {
+pub struct Defined<T>(Arc<Definition<T>>);
+
+/// What stands in a [`Defined`].
+#[derive(Debug)]
+pub struct Definition<T> {
     /// Qualified: `app@file`.
-    pub name: Arc<str>,
-    pub provider: Arc<str>,
-    pub object: Arc<Placed<T>>,
+    pub name: Name,
+    pub provider: Name,
+    pub object: Placed<T>,
 }
 
 impl<T> Defined<T> {
+    /// An object as it was written.
+    pub fn new(name: Name, provider: Name, object: Placed<T>) -> Self {
+        Self(Arc::new(Definition {
+            name,
+            provider,
+            object,
+        }))
+    }
+
     /// A finding about one of its fields that makes it unusable.
     pub fn error(&self, kind: Kind, field: &str, message: impl Into<String>) -> Diagnostic {
         Diagnostic::error(
@@ -193,19 +203,23 @@ impl<T> Defined<T> {
     }
 }
 
+impl<T> Deref for Defined<T> {
+    type Target = Definition<T>;
+
+    fn deref(&self) -> &Definition<T> {
+        &self.0
+    }
+}
+
 impl<T: PartialEq> PartialEq for Defined<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.object == other.object
+        Arc::ptr_eq(&self.0, &other.0) || (self.name == other.name && self.object == other.object)
     }
 }
 
 impl<T> Clone for Defined<T> {
     fn clone(&self) -> Self {
-        Self {
-            name: Arc::clone(&self.name),
-            provider: Arc::clone(&self.provider),
-            object: Arc::clone(&self.object),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 

@@ -18,7 +18,9 @@ use crate::{
 pub fn merge<'a>(
     providers: impl Iterator<Item = &'a Definitions>,
 ) -> (Definitions, Vec<Diagnostic>) {
-    let mut merged = Definitions::default();
+    let mut providers = providers;
+    // Most of the time there is one that says nearly everything: a map is copied faster than built anew.
+    let mut merged = providers.next().cloned().unwrap_or_default();
     let mut diagnostics = Vec::new();
     let mut clashes = Clashes::default();
     for definitions in providers {

@@ -46,11 +46,9 @@ pub struct Control {
     current: Option<Arc<Compiled>>,
 }
 
-/// What a snapshot is compiled from: equal ones would give equal snapshots.
+/// What a snapshot is compiled from besides what providers want.
 #[derive(Debug, Clone, PartialEq)]
 struct Basis {
-    definitions: Arc<Definitions>,
-    found: Arc<Vec<Diagnostic>>,
     files: Files,
     addresses: Arc<Addresses>,
 }
@@ -151,8 +149,6 @@ impl Control {
         let (definitions, clashes) = merge::merge(self.inbox.definitions());
         self.sources.fetch(&definitions, &self.install).await;
         let basis = Basis {
-            definitions: Arc::new(definitions),
-            found: Arc::new(self.inbox.diagnostics().cloned().chain(clashes).collect()),
             files: self.sources.files().clone(),
             addresses: Arc::clone(self.sources.addresses()),
         };
@@ -160,7 +156,8 @@ impl Control {
         if !update && self.basis.as_ref() == Some(&basis) {
             return;
         }
-        let compiled = self.compile(basis.clone()).await;
+        let found = self.inbox.diagnostics().cloned().chain(clashes).collect();
+        let compiled = self.compile(definitions, found, basis.clone()).await;
         self.basis = Some(basis);
         let Some(compiled) = compiled else { return };
         let compiled = Arc::new(compiled);
@@ -171,21 +168,28 @@ impl Control {
     }
 
     /// Compiles on another thread, so that health checks and providers go on meanwhile.
-    async fn compile(&self, basis: Basis) -> Option<Compiled> {
+    async fn compile(
+        &self,
+        definitions: Definitions,
+        found: Vec<Diagnostic>,
+        basis: Basis,
+    ) -> Option<Compiled> {
         let (install, workshop) = (Arc::clone(&self.install), Arc::clone(&self.workshop));
         let previous = self.current.clone();
         let compiling = tokio::task::spawn_blocking(move || {
-            compile(&Input {
-                install: &install,
-                definitions: &basis.definitions,
-                files: &basis.files,
-                addresses: &basis.addresses,
-                found: &basis.found,
-                previous: previous.as_deref(),
-                workshop: &workshop,
-                now: std::time::Instant::now(),
-                wall_clock: seconds_since_1970(),
-            })
+            compile(
+                definitions,
+                &Input {
+                    install: &install,
+                    files: &basis.files,
+                    addresses: &basis.addresses,
+                    found: &found,
+                    previous: previous.as_deref(),
+                    workshop: &workshop,
+                    now: std::time::Instant::now(),
+                    wall_clock: seconds_since_1970(),
+                },
+            )
         });
         // An error here is a panic, which the panic hook has logged: what is live stays so.
         compiling.await.ok()

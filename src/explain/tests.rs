@@ -57,17 +57,19 @@ impl World {
         let decoded = parse_routing_file("r.yml", ROUTING, &|_| None).unwrap();
         assert_eq!(decoded.diagnostics, []);
         let wanted = Definitions::of(&"file".into(), decoded);
-        let compiled = compile(&Input {
-            install: &install,
-            definitions: &wanted,
-            files: &Files::default(),
-            addresses: &Addresses::default(),
-            found: &[],
-            previous: None,
-            workshop: &Workshop::default(),
-            now: Instant::now(),
-            wall_clock: 1_700_000_000,
-        });
+        let compiled = compile(
+            wanted.clone(),
+            &Input {
+                install: &install,
+                files: &Files::default(),
+                addresses: &Addresses::default(),
+                found: &[],
+                previous: None,
+                workshop: &Workshop::default(),
+                now: Instant::now(),
+                wall_clock: 1_700_000_000,
+            },
+        );
         Self {
             install,
             wanted,

@@ -10,10 +10,14 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::ModifyKind};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -39,6 +43,8 @@ pub struct Watch {
     /// Whether an event has come that has not been looked into.
     woken: bool,
     events: mpsc::Receiver<()>,
+    /// Whether the last event was that of a file being written: more will follow.
+    writing: Arc<AtomicBool>,
     watcher: Option<RecommendedWatcher>,
     /// Paths the watcher watches, each with the identity it had: a path that means another inode now must be watched anew.
     watched: BTreeMap<PathBuf, Identity>,
@@ -48,7 +54,10 @@ impl Watch {
     /// A watch over `targets`, which have been looked at when this returns.
     pub async fn new(targets: Vec<Target>) -> Self {
         let (sender, events) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
+        let writing = Arc::new(AtomicBool::new(false));
+        let being_written = Arc::clone(&writing);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            being_written.store(event.is_ok_and(|event| is_writing(&event)), Relaxed);
             // A full channel already holds the news that something happened.
             sender.try_send(()).ok();
         });
@@ -63,6 +72,7 @@ impl Watch {
             reported: Scan::default(),
             woken: false,
             events,
+            writing,
             watcher,
             watched: BTreeMap::new(),
         };
@@ -123,11 +133,17 @@ impl Watch {
         self.woken = true;
     }
 
-    /// Waits for the events to pause, so that a file is not read while it is being written.
+    /// Waits for the events to pause, so that a file is not read while it is being written. A pause is short once the writer has closed
+    /// the file, or put it in place by renaming.
     async fn settle(&mut self) {
         let limit = Instant::now() + SETTLE_AT_MOST;
         while Instant::now() < limit {
-            if timeout(SETTLE, self.events.recv()).await.is_err() {
+            let pause = if self.writing.load(Relaxed) {
+                SETTLE
+            } else {
+                SETTLE_CLOSED
+            };
+            if timeout(pause, self.events.recv()).await.is_err() {
                 return;
             }
         }
@@ -230,6 +246,14 @@ impl Stamp {
         let nanos = u32::try_from(self.changed.1).unwrap_or(0);
         now.saturating_sub(Duration::new(changed, nanos)) < TICK
     }
+}
+
+/// Whether the file is still open for writing after the event, as far as it tells.
+fn is_writing(event: &Event) -> bool {
+    matches!(
+        event.kind,
+        EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any)
+    )
 }
 
 /// Scans on the blocking pool: a network file system may hang.
@@ -361,8 +385,9 @@ fn identity(metadata: &fs::Metadata) -> Identity {
 
 /// How often to look even without events.
 const RESCAN: Duration = Duration::from_secs(2);
-/// Silence that ends a burst of events.
-const SETTLE: Duration = Duration::from_millis(12);
+/// Silence that ends a burst of events, while a file is being written and after.
+const SETTLE: Duration = Duration::from_millis(15);
+const SETTLE_CLOSED: Duration = Duration::from_millis(5);
 /// A file that is written without pause is read nevertheless.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(200);
 /// How long a vanished file is waited for.

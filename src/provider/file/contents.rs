@@ -54,6 +54,12 @@ impl Contents {
 
     /// All files as one configuration. An object that stands in several is that of the first.
     pub(super) fn merged(&self) -> DecodedRouting {
+        if let Some(only) = self.files.values().next().filter(|_| self.files.len() == 1) {
+            let mut merged = (*only.good).clone();
+            let problems = self.problem.iter().chain(&only.problems).cloned();
+            merged.diagnostics.splice(0..0, problems);
+            return merged;
+        }
         let mut merge = Merge::default();
         merge.merged.diagnostics.extend(self.problem.clone());
         for content in self.files.values() {
