@@ -42,7 +42,7 @@ pub use certificates::{CertificateKey, Certificates};
 use doors::Door;
 use files::Files;
 use middlewares::Middlewares;
-use routers::Routers;
+use routers::{Routers, Tables};
 use services::Services;
 use transports::Transports;
 
@@ -74,19 +74,7 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
     };
     let routers = Routers::build(&stage, &rooms, &mut good, &mut findings);
     let entry_points = doors.iter().zip(routers.tables);
-    let entry_points = entry_points.map(|(door, tables)| EntryPoint {
-        name: Arc::clone(&door.name),
-        plain: tables.plain,
-        secure: tables.secure,
-        tls: Arc::new(tables.tls),
-        metrics: input.workshop.metrics.entry_point(&door.name),
-        traffic: input
-            .workshop
-            .metrics
-            .entry_point(&door.name)
-            .traffic()
-            .clone(),
-    });
+    let entry_points = entry_points.map(|(door, tables)| entry_point(door, tables, input));
     let snapshot = Snapshot {
         generation: input
             .previous
@@ -109,6 +97,18 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
         transports: transports.all().clone(),
         files: input.files.clone(),
         good,
+    }
+}
+
+fn entry_point(door: &Door<'_>, tables: Tables, input: &Input<'_>) -> EntryPoint {
+    let metrics = input.workshop.metrics.entry_point(&door.name);
+    EntryPoint {
+        name: Arc::clone(&door.name),
+        plain: tables.plain,
+        secure: tables.secure,
+        tls: Arc::new(tables.tls),
+        traffic: metrics.traffic().clone(),
+        metrics,
     }
 }
 
