@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Opaque, Span};
+use crate::config::routing::Hold;
 use crate::config::shape::unset;
 
 /// `providers`. Those held as [`Opaque`] are known and not acted on yet.
@@ -100,6 +101,17 @@ impl Default for Providers {
     }
 }
 
+impl Providers {
+    /// What a provider's `hold` says for the services that do not say themselves.
+    pub fn hold(&self, provider: &str) -> Hold {
+        match provider {
+            "file" => self.file.as_ref().map(|file| file.hold),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
 /// `providers.file`: routing configuration from files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -115,6 +127,9 @@ pub struct FileProvider {
     /// `debugLogGeneratedTemplate`: log each file after its template ran. Default false.
     #[serde(skip_serializing_if = "unset")]
     pub debug_log_generated_template: bool,
+    /// `hold` (Portway): for services without a `hold` of their own.
+    #[serde(skip_serializing_if = "unset")]
+    pub hold: Hold,
 }
 
 impl Default for FileProvider {
@@ -124,6 +139,7 @@ impl Default for FileProvider {
             filename: String::new(),
             watch: true,
             debug_log_generated_template: false,
+            hold: Hold::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Routing configuration: what providers produce and what may change at any time. Traefik calls it dynamic configuration.
 
 mod decode;
+mod hold;
 mod middleware;
 mod remarks;
 mod service;
@@ -12,14 +13,16 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::decode::INSTALL_SECTIONS;
 pub use self::decode::{DecodedRouting, EVERY, Kind, decode_routing};
+pub use self::hold::Hold;
 pub use self::middleware::{
     AddPrefix, BasicAuth, Chain, Compress, Encoding, Headers, InFlightReq, IpAllowList, IpStrategy,
     Middleware, RateLimit, RedirectRegex, RedirectScheme, ReplacePath, ReplacePathRegex,
     SourceCriterion, StripPrefix, StripPrefixRegex,
 };
 pub use self::service::{
-    Cookie, ForwardingTimeouts, HealthCheck, HealthCheckMode, LoadBalancer, PassiveHealthCheck,
-    ResponseForwarding, SameSite, Server, ServersTransport, Service, ServiceKind, Sticky, Strategy,
+    Condition, Cookie, ForwardingTimeouts, HealthCheck, HealthCheckMode, LoadBalancer,
+    PassiveHealthCheck, ResponseForwarding, SameSite, Server, ServersTransport, Service,
+    ServiceKind, Sticky, Strategy,
 };
 pub use self::tls::{
     Certificate, ClientAuth, ClientAuthType, GeneratedCertificate, Tls, TlsOptions, TlsStore,

@@ -1,12 +1,13 @@
 //! `http.services.NAME` and `http.serversTransports.NAME`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Certificate, Opaque, TlsVersion};
+use super::{Certificate, Hold, Opaque, TlsVersion};
 use crate::config::shape::{presence, unset};
 use crate::config::units::{FileOrContent, Span};
 
@@ -143,6 +144,12 @@ pub struct LoadBalancer {
     /// `serversTransport`: name. Default: the install configuration's.
     #[serde(skip_serializing_if = "unset")]
     pub servers_transport: String,
+    /// `hold` (Portway): requests wait while no server is usable.
+    #[serde(skip_serializing_if = "unset")]
+    pub hold: Hold,
+    /// `slowStart` (Portway): time over which a server that is new or was down works up to its share, 0 for at once. Default 0.
+    #[serde(skip_serializing_if = "unset")]
+    pub slow_start: Span,
 }
 
 impl Default for LoadBalancer {
@@ -156,6 +163,8 @@ impl Default for LoadBalancer {
             pass_host_header: true,
             response_forwarding: ResponseForwarding::default(),
             servers_transport: String::new(),
+            hold: Hold::default(),
+            slow_start: Span::ZERO,
         }
     }
 }
@@ -172,6 +181,9 @@ pub struct Server {
     /// `preservePath`: put the URL's path before the request's. Default false.
     #[serde(skip_serializing_if = "unset")]
     pub preserve_path: bool,
+    /// What the provider knows of it beyond its address.
+    #[serde(skip)]
+    pub condition: Condition,
 }
 
 impl Default for Server {
@@ -180,8 +192,25 @@ impl Default for Server {
             url: String::new(),
             weight: 1,
             preserve_path: false,
+            condition: Condition::Ready,
         }
     }
+}
+
+/// Whether a server may get requests, as its provider sees it. The text is the reason, for people.
+///
+/// It is no part of the server's identity: connections, counters and cookies outlive a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing speaks against it.
+    #[default]
+    Ready,
+    /// It is there and not ready yet.
+    Waiting(Arc<str>),
+    /// It is there and known to be unwell.
+    Unhealthy(Arc<str>),
+    /// It is about to go: what it has begun it may end.
+    Leaving(Arc<str>),
 }
 
 /// `….loadBalancer.strategy`.
