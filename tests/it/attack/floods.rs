@@ -93,7 +93,7 @@ async fn attack_38_client_hello_in_drops() {
 async fn attack_38_silent_connections_do_not_hinder_others() {
     let (proxy, _server) = hasty().await;
     let mut silent = Vec::new();
-    for number in 0..600 {
+    for number in 0..200 {
         let mut raw = Raw::open(proxy.addr("web")).await;
         if number % 2 == 0 {
             raw.send("GET / HTTP/1.1\r\nX: ").await;
@@ -185,43 +185,41 @@ async fn attack_38_uploads_that_the_server_does_not_read_do_not_fill_memory() {
     );
 }
 
+/// Descriptors of the proxy in the test that takes them all. Few, so that this process has enough of its own where the limit is 1024,
+/// and for two workers, because each of them needs some for itself.
+const DESCRIPTORS: u32 = 400;
+
 #[tokio::test]
 async fn attack_42_descriptors_run_out() {
     let server = backend("server").run().await;
-    let mut proxy = proxy(&all_to(&[server.url()])).max_files(512).run().await;
+    let mut proxy = proxy(&all_to(&[server.url()]))
+        .install(&json!({"core": {"workers": 2}}))
+        .max_files(DESCRIPTORS)
+        .run()
+        .await;
     assert_eq!(proxy.client().get("/").await.status, 200);
-    let mut hoard = Vec::new();
-    for _ in 0..1200 {
-        if let Ok(Ok(stream)) = tokio::time::timeout(
-            Duration::from_millis(50),
-            tokio::net::TcpStream::connect(proxy.addr("web")),
-        )
-        .await
-        {
-            hoard.push(stream);
-        }
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let before = ticks(&proxy);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let used = ticks(&proxy) - before;
-    assert!(
-        used < 40,
-        "the accept loop spins: {used} ticks of processor time in one second"
-    );
+    let hoard = hoard(&proxy, DESCRIPTORS as usize + 50).await;
+    within(
+        Duration::from_secs(20),
+        "the accept loop comes to rest",
+        async || {
+            let before = ticks(&proxy);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            (ticks(&proxy) - before < 40).then_some(())
+        },
+    )
+    .await;
     assert!(proxy.is_running());
-    let ping = proxy
-        .admin()
-        .get("/ping")
-        .try_send()
-        .await
-        .map(|answer| answer.status);
-    assert_eq!(
-        ping.ok(),
-        Some(200),
-        "health and administration must stay reachable"
+    let ping = tokio::time::timeout(
+        Duration::from_secs(10),
+        proxy.admin().get("/ping").try_send(),
     );
-    hoard.clear();
+    let ping = ping.await.map(|answer| answer.map(|answer| answer.status));
+    assert!(
+        matches!(ping, Ok(Ok(200))),
+        "health and administration must stay reachable: {ping:?}"
+    );
+    drop(hoard);
     within(
         Duration::from_secs(15),
         "service is back once the connections are gone",
@@ -237,6 +235,25 @@ async fn attack_42_descriptors_run_out() {
         },
     )
     .await;
+}
+
+/// Opens `count` connections and holds on to them, whether the proxy does or not.
+async fn hoard(proxy: &Proxy, count: usize) -> Vec<tokio::net::TcpStream> {
+    let mut hoard = Vec::new();
+    for _ in 0..count {
+        let connecting = tokio::net::TcpStream::connect(proxy.addr("web"));
+        match tokio::time::timeout(Duration::from_millis(50), connecting).await {
+            Ok(Ok(stream)) => hoard.push(stream),
+            // The proxy may leave connections waiting, but it is its descriptors that run out here, not ours.
+            Ok(Err(error)) => assert_ne!(
+                error.raw_os_error(),
+                Some(rustix::io::Errno::MFILE.raw_os_error()),
+                "the test has no descriptors left"
+            ),
+            Err(_) => {}
+        }
+    }
+    hoard
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,6 +35,7 @@ pub struct ProxyBuilder {
 
 /// Prepares a proxy with one plain entry point `web` and the routing configuration `routing`.
 pub fn proxy(routing: &str) -> ProxyBuilder {
+    raise_open_files();
     ProxyBuilder {
         install: json!({
             "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
@@ -260,6 +263,19 @@ impl Drop for Proxy {
             eprintln!("--- end of log");
         }
     }
+}
+
+/// Tests run side by side and some hold hundreds of connections: where more open files are to be had, they are taken.
+fn raise_open_files() {
+    static RAISED: Once = Once::new();
+    RAISED.call_once(|| {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        setrlimit(Resource::Nofile, raised).ok();
+    });
 }
 
 fn is_traefik(binary: &Path) -> bool {
