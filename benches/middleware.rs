@@ -118,6 +118,7 @@ fn connection() -> Connection {
         local: ([192, 0, 2, 1], 80).into(),
         peer_ip: HeaderValue::from_static("192.0.2.7"),
         trusted: false,
+        patience: None,
         tls: None,
     }
 }

@@ -191,6 +191,7 @@ fn connection(
         // An address is always fit for a header.
         peer_ip: HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("")),
         trusted: entry.forwarded.includes(peer.ip()),
+        patience: entry.timeouts.read.or(entry.timeouts.progress),
         tls,
     })
 }

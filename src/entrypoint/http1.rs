@@ -34,6 +34,9 @@ use crate::{
 const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How often we look whether a client has left whose body nobody reads at the moment.
+const DEPARTURE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How long a drain waits for the first request of a new connection.
 const LAST_CALL: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -289,14 +292,14 @@ impl Server {
             takes: version == Version::HTTP_11,
         };
         let mut respond = pin!(journey.respond(Some(&interim)));
+        let mut departure = Departure::default();
         poll_fn(|cx| {
             if let Poll::Ready(response) = respond.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
-            match self.wire.borrow_mut().poll_gone(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
+            let wire = &mut *self.wire.borrow_mut();
+            ready!(wire.poll_gone(&mut departure, cx));
+            Poll::Ready(None)
         })
         .await
     }
@@ -352,6 +355,7 @@ impl Server {
             bytes: 0,
             ended: false,
             stalled: None,
+            departure: Departure::default(),
         };
         let outcome = poll_fn(|cx| sending.poll(&self.wire, &self.entry, cx)).await;
         match outcome {
@@ -464,7 +468,7 @@ impl Wire {
     }
 
     /// Ready when the client has gone while its answer is awaited. Sends out what waits (interim answers) on the way.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_gone(&mut self, departure: &mut Departure, cx: &mut Context<'_>) -> Poll<()> {
         if !self.output.is_empty()
             && let Poll::Ready(Err(_)) = self.output.poll_flush(&mut self.stream, cx)
         {
@@ -474,8 +478,11 @@ impl Wire {
         if self.answering && matches!(self.upload, Upload::Failed) {
             return Poll::Ready(());
         }
-        // While a body is read, its reader sees the end; and no more than one buffer of pipelined requests is taken in.
-        if !matches!(self.upload, Upload::Done) || self.input.bytes.len() >= 4096 {
+        if !matches!(self.upload, Upload::Done) {
+            return departure.poll(self, cx);
+        }
+        // No more than one buffer of pipelined requests is taken in.
+        if self.input.bytes.len() >= 4096 {
             return Poll::Pending;
         }
         loop {
@@ -557,6 +564,33 @@ impl Wire {
     }
 }
 
+/// Looks now and then whether a client has left in the middle of its body. Who reads the body sees its end, but a server that takes
+/// nothing keeps us from reading.
+#[derive(Default)]
+struct Departure {
+    next_look: Option<Deadline>,
+    received: u64,
+}
+
+impl Departure {
+    /// Ready when the client has left, and nothing of what it sent before was read for a while.
+    fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<()> {
+        let next_look = self.next_look.get_or_insert_with(|| {
+            let deadline = Deadline::new();
+            deadline.set(Some(DEPARTURE));
+            deadline
+        });
+        while next_look.poll_expired(cx).is_ready() {
+            if wire.received == self.received && wire.stream.is_read_closed() {
+                return Poll::Ready(());
+            }
+            self.received = wire.received;
+            next_look.set(Some(DEPARTURE));
+        }
+        Poll::Pending
+    }
+}
+
 fn refusal_text(status: StatusCode) -> Response {
     let text = match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "431 Request Header Fields Too Large",
@@ -632,6 +666,7 @@ struct Sending {
     ended: bool,
     /// How much waited in the output when the client last stopped reading.
     stalled: Option<usize>,
+    departure: Departure,
 }
 
 impl Sending {
@@ -658,7 +693,7 @@ impl Sending {
                 Poll::Pending => return self.poll_stalled(wire, entry, cx),
             }
             if waiting {
-                return wire.poll_gone(cx).map(|()| Err(gone));
+                return wire.poll_gone(&mut self.departure, cx).map(|()| Err(gone));
             }
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     proxy::{Journey, Sent, Worker},
     upstream::{
         Interim, Tunnel,
-        http2::{poll_stream, send_body},
+        http2::{Broken, poll_stream, send_body},
     },
     wire::{Deadline, Stream},
 };
@@ -446,8 +446,8 @@ async fn send(
     let timeouts = &shared.entry.timeouts;
     match send_body(body, &mut stream, timeouts.write.or(timeouts.progress)).await {
         Ok(sent) => Ok(sent),
-        Err(fault) => {
-            if fault.kind == FaultKind::BodyTimeout {
+        Err(broken) => {
+            if broken == Broken::PeerStalled {
                 let peer = &shared.connection.peer;
                 let worker = &shared.worker;
                 worker.timed_out(shared.entry.index, "answer", "bodyProgressTimeout", peer);

@@ -9,7 +9,13 @@ pub mod forwarded;
 pub mod path;
 pub mod target;
 
-use std::{any::Any, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytestring::ByteString;
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -96,6 +102,8 @@ pub struct Connection {
     pub peer_ip: HeaderValue,
     /// Whether the peer may send `X-Forwarded-*` (entry point `forwardedHeaders`).
     pub trusted: bool,
+    /// How long a body may stand still (`bodyProgressTimeout`, or the `readTimeout` that replaces it).
+    pub patience: Option<Duration>,
     /// The TLS session, if the connection is encrypted.
     pub tls: Option<TlsSession>,
 }

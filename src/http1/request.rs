@@ -59,9 +59,8 @@ pub fn parse(
         if buffer.len() > limits.max_head {
             return Err(too_large());
         }
-        // A head that ends in bare line feeds would otherwise be waited for until the timeout. The byte before what is new may be the
-        // carriage return of its first line feed.
-        let bare = has_bare_line_feed(&buffer[known..]) && (known == 0 || buffer[known] != b'\n');
+        // A head that ends in bare line feeds would otherwise be waited for until the timeout.
+        let bare = has_bare_line_feed_after(buffer, known);
         *scanned = buffer.len();
         return if bare {
             Err(bad("bare line feed in head"))
@@ -89,9 +88,17 @@ pub fn parse(
     .map_err(Failed::into_refusal)
 }
 
+/// Whether a line feed stands without its carriage return behind the first `known` bytes, in which none did.
+pub(crate) fn has_bare_line_feed_after(bytes: &[u8], known: usize) -> bool {
+    // The last byte known may be the carriage return of the first line feed behind it.
+    memchr::memchr_iter(b'\n', &bytes[known..])
+        .map(|at| known + at)
+        .any(|at| at == 0 || bytes[at - 1] != b'\r')
+}
+
 /// Whether a line feed stands without its carriage return.
 pub(crate) fn has_bare_line_feed(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r')
+    has_bare_line_feed_after(bytes, 0)
 }
 
 const fn bad(reason: &'static str) -> Refusal {

@@ -23,20 +23,31 @@ pub struct Parsed {
 
 /// Takes one response head out of `buffer`; `None` if it is not complete yet. `method` is the request's, because the answer to HEAD
 /// has no body whatever its fields say.
-pub fn parse(buffer: &mut BytesMut, method: &Method) -> Result<Option<Parsed>, FaultKind> {
-    let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
+///
+/// `scanned` says how much of the buffer was looked at before; it starts at 0 with every head, so that a head that comes byte by byte
+/// is not searched from its start each time.
+pub fn parse(
+    buffer: &mut BytesMut,
+    method: &Method,
+    scanned: &mut usize,
+) -> Result<Option<Parsed>, FaultKind> {
+    let known = scanned.saturating_sub(3).min(buffer.len());
+    let Some(end) = memchr::memmem::find(&buffer[known..], b"\r\n\r\n") else {
+        let bare = super::request::has_bare_line_feed_after(buffer, known);
+        *scanned = buffer.len();
         return if buffer.len() > MAX_HEAD {
             Err(FaultKind::ResponseTooLarge)
-        } else if super::request::has_bare_line_feed(buffer) || !could_be_status_line(buffer) {
+        } else if bare || !could_be_status_line(buffer) {
             Err(FaultKind::BadResponse)
         } else {
             Ok(None)
         };
     };
-    if end + 4 > MAX_HEAD {
+    let end = known + end + 4;
+    if end > MAX_HEAD {
         return Err(FaultKind::ResponseTooLarge);
     }
-    let head = buffer.split_to(end + 4).freeze();
+    let head = buffer.split_to(end).freeze();
     if super::request::has_bare_line_feed(&head) {
         return Err(FaultKind::BadResponse);
     }
@@ -135,7 +146,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, method: &Method) -> Result<Option<(u16, Framing, bool)>, FaultKind> {
-        let parsed = parse(&mut BytesMut::from(text), method)?;
+        let parsed = parse(&mut BytesMut::from(text), method, &mut 0)?;
         Ok(parsed.map(|parsed| (parsed.status.as_u16(), parsed.framing, parsed.keep_alive)))
     }
 
@@ -208,6 +219,44 @@ mod tests {
             );
         }
         assert_eq!(read("HTTP/1.1 20", &Method::GET), Ok(None));
+    }
+
+    #[test]
+    fn heads_in_drops_are_read_once_and_judged_the_same() {
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\nX: 1\r\n\r\n", Ok(true)),
+            (
+                "HTTP/1.1 200 OK\r\nX: 1\nY: 2\r\n\r\n",
+                Err(FaultKind::BadResponse),
+            ),
+            ("HTTP/1.1 200 OK\r\n\nX", Err(FaultKind::BadResponse)),
+        ] {
+            let (mut buffer, mut scanned) = (BytesMut::new(), 0);
+            let outcome = text.bytes().find_map(|byte| {
+                buffer.extend_from_slice(&[byte]);
+                let before = buffer.len();
+                match parse(&mut buffer, &Method::GET, &mut scanned) {
+                    Ok(None) => {
+                        assert_eq!(scanned, before, "what was looked at is remembered");
+                        None
+                    }
+                    other => Some(other.map(|head| head.is_some())),
+                }
+            });
+            assert_eq!(outcome, Some(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_scanned_is_not_searched_again() {
+        // The end of the head lies where it was said to have been looked for already.
+        let mut buffer = BytesMut::from("HTTP/1.1 200 OK\r\n\r\nbody of some length");
+        let mut scanned = buffer.len();
+        assert!(
+            parse(&mut buffer, &Method::GET, &mut scanned)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

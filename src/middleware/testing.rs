@@ -73,6 +73,7 @@ impl Fixture {
             local: "192.0.2.1:80".parse().unwrap(),
             peer_ip: HeaderValue::from_str(&peer.ip().to_string()).unwrap(),
             trusted: true,
+            patience: None,
             tls: self.tls.then(|| TlsSession {
                 version: "1.3",
                 cipher: "TLS13_AES_128_GCM_SHA256",

@@ -79,20 +79,17 @@ impl Journey {
                     }
                     return response;
                 }
-                Err(failure) => {
+                Err(mut failure) => {
                     fault = failure.fault;
                     self.count_failure(route, fault);
-                    if tried.count == MAX_ATTEMPTS || !self.may_retry(route, service, &failure) {
+                    let Some(whole) = kept.or_else(|| failure.body.take()) else {
                         break;
-                    }
-                    let Some(whole) = kept.or(failure.body) else {
+                    };
+                    let Some(same) = self.next_try(route, service, &tried, &failure) else {
                         break;
                     };
                     body = whole;
-                    // A connection that went stale says nothing about its server, and no client loses its session over it.
-                    again = (fault.kind == FaultKind::StaleConnection
-                        && (service.is_sticky() || self.pick(service, tried.ids()).is_none()))
-                    .then_some((server, cookie));
+                    again = same.then_some((server, cookie));
                 }
             }
         }
@@ -119,13 +116,16 @@ impl Journey {
     }
 
     fn pick(&self, service: &Service, tried: &[ServerId]) -> Option<Picked> {
-        let key = PickKey {
+        let pick = service.pick(&self.key(tried))?;
+        Some((Arc::clone(pick.server), pick.set_cookie))
+    }
+
+    fn key<'a>(&'a self, tried: &'a [ServerId]) -> PickKey<'a> {
+        PickKey {
             client_ip: self.exchange.connection.peer.ip(),
             headers: &self.exchange.request.headers,
             exclude: tried,
-        };
-        let pick = service.pick(&key)?;
-        Some((Arc::clone(pick.server), pick.set_cookie))
+        }
     }
 
     async fn attempt(
@@ -150,6 +150,7 @@ impl Journey {
             target: joined.as_deref().unwrap_or(head.target.as_str()),
             interim,
             response_timeout: service.transport.response_header_timeout,
+            patience: self.exchange.connection.patience,
         };
         let sent = Instant::now();
         let answer = self.worker.upstream.send(server, outgoing, body).await;
@@ -184,6 +185,22 @@ impl Journey {
             self.origin.upgrade = upgrade;
         }
         response
+    }
+
+    /// Whether there is a next try, and whether it goes to the same server.
+    fn next_try(
+        &self,
+        route: &Route,
+        service: &Service,
+        tried: &Tried,
+        failure: &Failure,
+    ) -> Option<bool> {
+        let elsewhere = service.can_pick(&self.key(tried.ids()));
+        // A connection that went stale says nothing about its server, and no client loses its session over it.
+        let same =
+            failure.fault.kind == FaultKind::StaleConnection && (service.is_sticky() || !elsewhere);
+        let possible = tried.count < MAX_ATTEMPTS && (same || elsewhere);
+        (possible && self.may_retry(route, service, failure)).then_some(same)
     }
 
     /// Whether the request may be sent once more: never when it may have been processed and repeating it could do harm, and never

@@ -103,8 +103,8 @@ impl Balancer {
     fn rendezvous(&self, client: IpAddr, admit: impl Fn(usize) -> bool) -> Option<usize> {
         let start = Fnv1a::of_ip(client);
         let score = |index: usize| {
-            let fraction = start.and(self.names[index].as_bytes()) as f64 / TWO_TO_64;
-            f64::from(self.weights[index]) / -fraction.ln()
+            let hash = start.and(self.names[index].as_bytes());
+            rendezvous_score(self.weights[index], hash)
         };
         let mut best: Option<(usize, f64)> = None;
         for index in (0..self.weights.len()).filter(|index| admit(*index)) {
@@ -146,6 +146,12 @@ impl Balancer {
 }
 
 const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+
+fn rendezvous_score(weight: u32, hash: u64) -> f64 {
+    let fraction = hash as f64 / TWO_TO_64;
+    // The highest hashes round to one, whose logarithm is zero: without a bound, what should win would lose.
+    f64::from(weight) / (-fraction.ln()).max(f64::MIN_POSITIVE)
+}
 
 /// The less busy of two random admitted servers, the first drawn on a tie.
 fn pick_of_two(servers: &[Arc<Server>], admit: impl Fn(usize) -> bool) -> Option<usize> {
@@ -360,7 +366,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Cycle, Fnv1a, LONGEST_CYCLE, MOST_SKIPS, deadline_order, draw_two, reduce};
+    use super::{
+        Cycle, Fnv1a, LONGEST_CYCLE, MOST_SKIPS, deadline_order, draw_two, reduce, rendezvous_score,
+    };
 
     fn cycle(weights: &[u32]) -> Cycle {
         Cycle::new(weights, Arc::default())
@@ -377,6 +385,17 @@ mod tests {
         (0..servers)
             .map(|server| picks.iter().filter(|pick| **pick == server).count())
             .collect()
+    }
+
+    #[test]
+    fn the_higher_hash_has_the_higher_score() {
+        let hashes = [0, 1, 1 << 32, 1 << 63, u64::MAX - (1 << 20), u64::MAX];
+        for pair in hashes.windows(2) {
+            assert!(
+                rendezvous_score(1, pair[0]) < rendezvous_score(1, pair[1]),
+                "{pair:?}"
+            );
+        }
     }
 
     /// Earliest deadline first as one would write it down: exact fractions, the longest waiting of equal ones first.

@@ -174,6 +174,15 @@ impl Service {
         })
     }
 
+    /// Whether [`Self::pick`] would find a server; costs no turn.
+    pub fn can_pick(&self, key: &PickKey<'_>) -> bool {
+        self.servers.iter().enumerate().any(|(index, server)| {
+            self.balancer.counts(index)
+                && !key.exclude.contains(&server.id)
+                && server.readiness() != Readiness::Down
+        })
+    }
+
     /// Whether clients are kept on their servers by a cookie.
     pub fn is_sticky(&self) -> bool {
         self.sticky.is_some()

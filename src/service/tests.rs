@@ -189,6 +189,28 @@ fn every_strategy_skips_what_is_down_excluded_or_weightless() {
 }
 
 #[test]
+fn looking_for_another_server_costs_no_turn() {
+    let service = Lab::new(Strategy::RoundRobin, THREE).build(None);
+    let (headers, mut tried) = (HeaderMap::new(), Vec::new());
+    let mut names = Vec::new();
+    for _ in 0..6 {
+        assert!(service.can_pick(&key(&headers, &[])));
+        names.push(pick(&service).unwrap());
+    }
+    assert_eq!(names[..3], names[3..]);
+    for server in &service.servers {
+        assert!(service.can_pick(&key(&headers, &tried)));
+        tried.push(server.id);
+    }
+    assert!(!service.can_pick(&key(&headers, &tried)));
+    let now = Instant::now();
+    for server in &service.servers {
+        server.health.probe_failed("x", Thresholds::default(), now);
+    }
+    assert!(!service.can_pick(&key(&headers, &[])));
+}
+
+#[test]
 fn round_robin_by_weight() {
     let service = Lab::new(
         Strategy::RoundRobin,

@@ -43,6 +43,12 @@ pub struct Connection {
     deadline: Deadline,
     /// Time for the head of the answer, once the request has been sent.
     response_timeout: Option<Duration>,
+    /// How long the server may take nothing of the request.
+    patience: Option<Duration>,
+    /// How much waited in the output when the server last stopped reading.
+    stalled: Option<usize>,
+    /// How much of the input was searched for the end of a head.
+    scanned: usize,
     /// Whether an exchange was completed on it before.
     reused: bool,
     idle_since: Instant,
@@ -85,6 +91,9 @@ impl Connection {
             download: Download::Length(0),
             deadline: Deadline::new(),
             response_timeout: None,
+            patience: None,
+            stalled: None,
+            scanned: 0,
             reused: false,
             idle_since: Instant::now(),
             open,
@@ -156,6 +165,9 @@ impl Connection {
             body => running(body, frame),
         };
         self.response_timeout = request.response_timeout;
+        self.patience = request.patience;
+        self.stalled = None;
+        self.scanned = 0;
         self.deadline.set(match self.upload {
             Upload::Held(..) => Some(CONTINUE_WAIT),
             _ => request.response_timeout,
@@ -184,13 +196,13 @@ impl Connection {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(self.closed(*heard))),
                     Poll::Pending => {
                         ready!(self.deadline.poll_expired(cx));
-                        self.expired(request)?;
+                        self.expired()?;
                         continue;
                     }
                 }
             };
             match head.status.as_u16() {
-                100 => self.release_body(request),
+                100 => self.release_body(),
                 101 if request.head.upgrade.is_some() => return Poll::Ready(Ok(head)),
                 101 => return Poll::Ready(Err(Fault::server(FaultKind::BadResponse))),
                 102..=199 => {
@@ -208,26 +220,41 @@ impl Connection {
     }
 
     fn parse(&mut self, method: &Method) -> Result<Option<response::Parsed>, Fault> {
-        response::parse(&mut self.input.bytes, method).map_err(Fault::server)
+        let head = response::parse(&mut self.input.bytes, method, &mut self.scanned)
+            .map_err(Fault::server)?;
+        if head.is_some() {
+            self.scanned = 0;
+        }
+        Ok(head)
     }
 
-    /// The deadline passed: either the server kept us waiting for its `100 Continue`, or for its answer.
-    fn expired(&mut self, request: &Outgoing<'_>) -> Result<(), Fault> {
+    /// The deadline passed: the server kept us waiting for its `100 Continue`, for its answer, or stands still in the middle of the
+    /// request.
+    fn expired(&mut self) -> Result<(), Fault> {
         match self.upload {
-            Upload::Held(..) => self.release_body(request),
-            // A server has its time once it has the whole request.
-            Upload::Running { .. } => self.deadline.set(request.response_timeout),
+            Upload::Held(..) => self.release_body(),
+            // A server has its time once it has the whole request, and a slow client is dealt with elsewhere.
+            Upload::Running { .. } if self.stalled.is_none() => self.deadline.clear(),
             _ => return Err(Fault::server(FaultKind::ResponseTimeout)),
         }
         Ok(())
     }
 
-    fn release_body(&mut self, request: &Outgoing<'_>) {
+    /// The server takes nothing for now: it may take its time, but not stand still.
+    fn stall(&mut self) {
+        let left = self.output.waiting();
+        if self.stalled != Some(left) && self.patience.is_some() {
+            self.stalled = Some(left);
+            self.deadline.set(self.patience);
+        }
+    }
+
+    fn release_body(&mut self) {
         if let Upload::Held(..) = self.upload
             && let Upload::Held(body, frame) = std::mem::replace(&mut self.upload, Upload::Done)
         {
             self.upload = running(body, frame);
-            self.deadline.set(request.response_timeout);
+            self.deadline.clear();
         }
     }
 
@@ -247,13 +274,15 @@ impl Connection {
                 && (self.output.is_full() || !matches!(self.upload, Upload::Running { .. }))
             {
                 match self.output.poll_flush(&mut self.stream, cx) {
-                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Ok(())) => self.stalled = None,
                     Poll::Ready(Err(_)) => {
-                        self.upload = Upload::Broken;
-                        self.output = Output::default();
+                        self.broken();
                         return Ok(());
                     }
-                    Poll::Pending => return Ok(()),
+                    Poll::Pending => {
+                        self.stall();
+                        return Ok(());
+                    }
                 }
             }
             match &mut self.upload {
@@ -270,9 +299,11 @@ impl Connection {
                                 return Ok(());
                             }
                             match self.output.poll_flush(&mut self.stream, cx) {
-                                Poll::Ready(Err(_)) => self.upload = Upload::Broken,
-                                _ => return Ok(()),
+                                Poll::Ready(Ok(())) => self.stalled = None,
+                                Poll::Ready(Err(_)) => self.broken(),
+                                Poll::Pending => self.stall(),
                             }
+                            return Ok(());
                         }
                         Poll::Ready(frame) => {
                             *touched = true;
@@ -295,6 +326,14 @@ impl Connection {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// The server takes no more. Its answer may still come, in its own time.
+    fn broken(&mut self) {
+        self.upload = Upload::Broken;
+        self.output = Output::default();
+        self.stalled = None;
+        self.deadline.set(self.response_timeout);
     }
 
     async fn body(

@@ -1,7 +1,7 @@
 //! HTTP/2 to a server: many exchanges share a connection.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     pin::Pin,
     rc::Rc,
@@ -115,12 +115,20 @@ impl Connection {
         let Ok((mut answer, stream)) = ready.send_request(request, ends) else {
             return Err(Failure::before_sending(stale, body));
         };
-        let blame = Rc::new(Cell::new(None));
-        let upload = (!ends).then(|| {
-            let upload = upload(body, stream, Rc::clone(&blame));
-            UploadTask(tokio::task::spawn_local(upload))
+        let request = Rc::new(Sending {
+            body: RefCell::new(Some(body)),
+            blame: Cell::new(None),
+            deadline: Deadline::new(),
+            response_timeout: outgoing.response_timeout,
         });
-        let head = await_head(&mut answer, &outgoing).await;
+        let upload = if ends {
+            request.sent();
+            None
+        } else {
+            let upload = upload(Rc::clone(&request), stream, outgoing.patience);
+            Some(UploadTask(tokio::task::spawn_local(upload)))
+        };
+        let head = await_head(&mut answer, &outgoing, &request.deadline).await;
         match head {
             Ok(Ok(head)) => Ok(Answer::Response(response(head, guard, upload))),
             Ok(Err(error)) => {
@@ -132,11 +140,13 @@ impl Connection {
                     Fault::server(FaultKind::StaleConnection)
                 } else {
                     // If the client's body broke off, it was we who reset the stream.
-                    blame.get().unwrap_or(Fault::server(FaultKind::Reset))
+                    let reset = Fault::server(FaultKind::Reset);
+                    request.blame.get().unwrap_or(reset)
                 };
+                drop(upload);
                 Err(Failure {
                     fault,
-                    body: ends.then_some(Body::Empty),
+                    body: request.body.take(),
                     answered: false,
                     unprocessed: refused,
                 })
@@ -237,27 +247,46 @@ impl Drop for StreamGuard {
     }
 }
 
+/// What the exchange and the task that sends its request body share.
+struct Sending {
+    /// Until the first of it was read.
+    body: RefCell<Option<Body>>,
+    /// Why the body broke off.
+    blame: Cell<Option<Fault>>,
+    /// The server has its time once it has the whole request.
+    deadline: Deadline,
+    response_timeout: Option<Duration>,
+}
+
+impl Sending {
+    fn sent(&self) {
+        self.deadline.set(self.response_timeout);
+    }
+}
+
 /// The head of the answer; interim answers before it go to whoever takes them.
 async fn await_head(
     answer: &mut h2::client::ResponseFuture,
     outgoing: &Outgoing<'_>,
+    deadline: &Deadline,
 ) -> Result<Result<http::Response<RecvStream>, h2::Error>, Fault> {
-    let head = poll_fn(|cx| {
-        while let Poll::Ready(Some(interim)) = answer.poll_informational(cx) {
-            if let (Ok(interim), Some(taker)) = (interim, outgoing.interim)
+    poll_fn(|cx| {
+        // An error is told by the answer too, and is repeated here for as long as it is asked for.
+        while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+            if let Some(taker) = outgoing.interim
                 && interim.status() != http::StatusCode::CONTINUE
             {
                 taker.send(interim.status(), interim.headers());
             }
         }
-        Pin::new(&mut *answer).poll(cx)
-    });
-    match outgoing.response_timeout {
-        Some(timeout) => tokio::time::timeout(timeout, head)
-            .await
-            .map_err(|_| Fault::server(FaultKind::ResponseTimeout)),
-        None => Ok(head.await),
-    }
+        match Pin::new(&mut *answer).poll(cx) {
+            Poll::Ready(head) => Poll::Ready(Ok(head)),
+            Poll::Pending => deadline
+                .poll_expired(cx)
+                .map(|()| Err(Fault::server(FaultKind::ResponseTimeout))),
+        }
+    })
+    .await
 }
 
 /// The task that sends a request body; ends with the exchange.
@@ -270,28 +299,74 @@ impl Drop for UploadTask {
     }
 }
 
-async fn upload(body: Body, mut stream: SendStream<Bytes>, blame: Rc<Cell<Option<Fault>>>) {
-    if let Err(fault) = send_body(body, &mut stream, None).await {
-        // A peer that is gone is here the server, and its reset says more.
-        blame.set(Some(fault).filter(|fault| fault.kind != FaultKind::ClientGone));
-        stream.send_reset(h2::Reason::CANCEL);
+async fn upload(request: Rc<Sending>, mut stream: SendStream<Bytes>, patience: Option<Duration>) {
+    // The body stays where it is until there is something to send: a server that refuses the stream before that leaves it whole.
+    let first = poll_fn(|cx| match &mut *request.body.borrow_mut() {
+        Some(body) => poll_body(Pin::new(body), &mut stream, cx),
+        None => Poll::Ready(Ok(None)),
+    });
+    let outcome = match first.await {
+        Ok(first) => {
+            let body = request.body.take().unwrap_or_default();
+            let patience = Patience::OfAnother(&request.deadline, patience);
+            send_frames(first, body, &mut stream, patience).await
+        }
+        Err(Broken::PeerGone | Broken::PeerStalled) => return,
+        Err(broken) => Err(broken),
+    };
+    match outcome {
+        Ok(_) => request.sent(),
+        Err(broken) => {
+            request.blame.set(match broken {
+                Broken::Body(fault) => Some(fault),
+                // What the server says itself tells more.
+                Broken::PeerGone | Broken::PeerStalled => None,
+            });
+            stream.send_reset(h2::Reason::CANCEL);
+        }
     }
 }
 
-/// Sends `body` on an HTTP/2 stream as fast as flow control lets it; the same for requests and responses.
+/// Why a body was not sent whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// The body ended in a fault.
+    Body(Fault),
+    /// The peer reset the stream, or the connection is gone.
+    PeerGone,
+    /// The peer took nothing for too long.
+    PeerStalled,
+}
+
+/// How long a peer may take nothing.
+#[derive(Debug, Clone, Copy)]
+enum Patience<'a> {
+    Own(Option<Duration>),
+    /// Somebody else watches the deadline, which is only set here.
+    OfAnother(&'a Deadline, Option<Duration>),
+}
+
+/// Sends `body` on an HTTP/2 stream as fast as flow control lets it.
 ///
 /// A peer that takes nothing for as long as `patience` is given up.
 pub async fn send_body(
-    body: Body,
+    mut body: Body,
     stream: &mut SendStream<Bytes>,
     patience: Option<Duration>,
-) -> Result<u64, Fault> {
-    let mut body = std::pin::pin!(body);
+) -> Result<u64, Broken> {
+    let first = poll_fn(|cx| poll_body(Pin::new(&mut body), stream, cx)).await?;
+    send_frames(first, body, stream, Patience::Own(patience)).await
+}
+
+/// Sends `next` and what follows it in `body`.
+async fn send_frames(
+    mut next: Option<Frame<Bytes>>,
+    mut body: Body,
+    stream: &mut SendStream<Bytes>,
+    patience: Patience<'_>,
+) -> Result<u64, Broken> {
     let mut sent = 0;
-    while let Some(frame) = poll_fn(|cx| poll_body(body.as_mut(), stream, cx))
-        .await
-        .transpose()?
-    {
+    while let Some(frame) = next {
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
@@ -304,14 +379,15 @@ pub async fn send_body(
                 let trailers = frame.into_trailers().unwrap_or_default();
                 stream
                     .send_trailers(trailers)
-                    .map_err(|_| Fault::client(FaultKind::ClientGone))?;
+                    .map_err(|_| Broken::PeerGone)?;
                 return Ok(sent);
             }
         }
+        next = poll_fn(|cx| poll_body(Pin::new(&mut body), stream, cx)).await?;
     }
     stream
         .send_data(Bytes::new(), true)
-        .map_err(|_| Fault::client(FaultKind::ClientGone))?;
+        .map_err(|_| Broken::PeerGone)?;
     Ok(sent)
 }
 
@@ -320,39 +396,42 @@ fn poll_body(
     body: Pin<&mut Body>,
     stream: &mut SendStream<Bytes>,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+) -> Poll<Result<Option<Frame<Bytes>>, Broken>> {
     if let Poll::Ready(frame) = body.poll_frame(cx) {
-        return Poll::Ready(frame);
+        return Poll::Ready(frame.transpose().map_err(Broken::Body));
     }
     ready!(stream.poll_reset(cx)).ok();
-    Poll::Ready(Some(Err(Fault::client(FaultKind::ClientGone))))
+    Poll::Ready(Err(Broken::PeerGone))
 }
 
 /// Waits until the peer takes more.
 async fn await_capacity(
     stream: &mut SendStream<Bytes>,
-    patience: Option<Duration>,
-) -> Result<usize, Fault> {
-    let gone = Fault::client(FaultKind::ClientGone);
-    let deadline = Deadline::new();
-    deadline.set(patience);
-    poll_fn(|cx| match stream.poll_capacity(cx) {
+    patience: Patience<'_>,
+) -> Result<usize, Broken> {
+    let own = Deadline::new();
+    match patience {
+        Patience::Own(time) => own.set(time),
+        Patience::OfAnother(deadline, time) => deadline.set(time),
+    }
+    let room = poll_fn(|cx| match stream.poll_capacity(cx) {
         Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
-        Poll::Ready(_) => Poll::Ready(Err(gone)),
-        Poll::Pending => deadline
-            .poll_expired(cx)
-            .map(|()| Err(Fault::client(FaultKind::BodyTimeout))),
+        Poll::Ready(_) => Poll::Ready(Err(Broken::PeerGone)),
+        Poll::Pending => own.poll_expired(cx).map(|()| Err(Broken::PeerStalled)),
     })
-    .await
+    .await;
+    if let Patience::OfAnother(deadline, _) = patience {
+        deadline.clear();
+    }
+    room
 }
 
 async fn send_data(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     last: bool,
-    patience: Option<Duration>,
-) -> Result<u64, Fault> {
-    let gone = Fault::client(FaultKind::ClientGone);
+    patience: Patience<'_>,
+) -> Result<u64, Broken> {
     let total = data.len() as u64;
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -362,10 +441,12 @@ async fn send_data(
         };
         let piece = data.split_to(room.min(data.len()));
         let end = last && data.is_empty();
-        stream.send_data(piece, end).map_err(|_| gone)?;
+        stream.send_data(piece, end).map_err(|_| Broken::PeerGone)?;
     }
     if last && total == 0 {
-        stream.send_data(Bytes::new(), true).map_err(|_| gone)?;
+        stream
+            .send_data(Bytes::new(), true)
+            .map_err(|_| Broken::PeerGone)?;
     }
     Ok(total)
 }

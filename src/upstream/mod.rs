@@ -33,8 +33,10 @@ pub struct Outgoing<'a> {
     pub target: &'a str,
     /// Where interim responses go.
     pub interim: Option<&'a dyn Interim>,
-    /// Time for the head of the answer.
+    /// Time for the head of the answer, once the request has been sent.
     pub response_timeout: Option<Duration>,
+    /// How long the server may take nothing of the request.
+    pub patience: Option<Duration>,
 }
 
 /// Takes 1xx responses while a request is under way.

@@ -117,7 +117,12 @@ impl Home {
         request: Outgoing<'_>,
         body: Body,
     ) -> Result<Answer, Failure> {
-        let connection = match self.take() {
+        // What asks for another protocol gets a connection of its own: it keeps it anyway, and must not fall victim to a stale one.
+        let pooled = match request.head.upgrade {
+            Some(_) => None,
+            None => self.take(),
+        };
+        let connection = match pooled {
             Some(connection) => connection,
             None => match connect::dial_h1(&self.server).await {
                 Ok(stream) => http1::Connection::new(stream, self.opened()),

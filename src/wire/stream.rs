@@ -1,14 +1,15 @@
 //! One type for every byte stream, so that nothing above it is generic.
 
 use std::{
+    future::Future,
     io,
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -28,6 +29,13 @@ impl Stream {
     /// Ready when the socket has something to read or has ended, as far as its last events tell; costs no system call.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.tcp().poll_read_ready(cx).map(drop)
+    }
+
+    /// Whether the peer has closed its side, read or not, as far as the socket's last events tell; costs no system call.
+    pub fn is_read_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = pin!(self.tcp().ready(Interest::READABLE)).poll(&mut cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// The socket below.

@@ -38,3 +38,4 @@ mod side_by_side;
 mod storm;
 mod streaming;
 mod tls;
+mod uploads;

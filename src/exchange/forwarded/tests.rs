@@ -13,6 +13,7 @@ fn connection(trusted: bool, tls: bool) -> Connection {
         local: "192.0.2.1:8080".parse().unwrap(),
         peer_ip: HeaderValue::from_static("192.0.2.7"),
         trusted,
+        patience: None,
         tls: tls.then(|| TlsSession {
             version: "1.3",
             cipher: "TLS13_AES_128_GCM_SHA256",
