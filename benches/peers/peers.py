@@ -1,6 +1,7 @@
 """The proxies that are compared: how each is configured, equally, and started."""
 
 import os
+import random
 import resource
 import shutil
 import signal
@@ -35,10 +36,21 @@ def find(command):
     return shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin:/usr/local/sbin")
 
 
+GIVEN = set()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below the range that the kernel takes ports of outgoing connections from, so that none of those can have it later."""
+    while True:
+        port = random.randrange(10240, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 class Process:

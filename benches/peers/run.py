@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares Portway with other proxies on this machine: the proxy on core 0, generator and back end on core 1, in turn, medians of several rounds.
 
-Usage: benches/peers/run.py [--quick] [--only SCENARIO,...] [--proxies NAME,...] [--portway PATH] [--rounds N] [--seconds N] [--no-write]
+Usage: benches/peers/run.py [--quick] [--only SCENARIO,...] [--proxies NAME,...] [--portway PATH] [--rounds N] [--seconds N] [--no-write] [--realtime]
 Scenarios: h1 tls tls-new h2 big routers memory reload
 """
 
@@ -39,6 +39,7 @@ def options():
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="print only, leave benches/README.md and the plot alone")
+    parser.add_argument("--realtime", action="store_true", help="run everybody with a real-time priority, so that other work on the machine disturbs less; needs root")
     chosen = parser.parse_args()
     chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (1 if chosen.quick else 2)
@@ -129,6 +130,9 @@ def run_routers(bench, chosen, results):
 
 
 def run_reload(bench, chosen, results):
+    if chosen.realtime:
+        # Compiling must give way to traffic, which real-time threads of equal priority on one core do not do.
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     for name in ("portway", "traefik"):
         if name in chosen.proxies:
             process = bench.start(name, program(chosen, name), 10000)
@@ -175,6 +179,9 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {1})
+    if chosen.realtime:
+        # Inherited by everything that is started from here.
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
     results = {"when": time.strftime("%Y-%m-%d"), "machine": machine(), "proxies": chosen.proxies, "load": {}, "memory": {}, "routers": {}, "reload": {}}
     titles = {name: title for name, (title, _) in load.SCENARIOS.items()}
     with tempfile.TemporaryDirectory(prefix="peers-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
@@ -188,7 +195,7 @@ def main():
         finally:
             bench.backend.stop()
     rows = report.verdicts(results, titles)
-    machine_line = f"{results['when']}, {results['machine']}; {versions()}; {chosen.rounds} rounds of {chosen.seconds} s, medians."
+    machine_line = f"{results['when']}, {results['machine']}; {versions()}; {chosen.rounds} rounds of {chosen.seconds} s, medians{', real-time priority' if chosen.realtime else ''}."
     text = "\n\n".join([machine_line, report.verdict_table(rows), "![CPU per request](peers/results.svg)", report.table(results, titles)])
     print(f"\n{text}\n")
     (ROOT / "target").mkdir(exist_ok=True)

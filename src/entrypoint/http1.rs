@@ -27,7 +27,7 @@ use crate::{
     },
     proxy::{Journey, Sent, Worker},
     upstream::Interim,
-    wire::{Deadline, Input, Output, Stream},
+    wire::{self, Deadline, Input, Output, Stream},
 };
 
 /// How long and how much is read after the last answer, so that the client gets to read it.
@@ -357,6 +357,7 @@ impl Server {
             stalled: None,
             departure: Departure::default(),
         };
+        wire::after_the_others().await;
         let outcome = poll_fn(|cx| sending.poll(&self.wire, &self.entry, cx)).await;
         match outcome {
             Ok(()) => (sending.bytes, true, reusable),

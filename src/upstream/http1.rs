@@ -22,7 +22,7 @@ use crate::{
         write::{self, BodyFrame},
     },
     observe::OpenConnection,
-    wire::{Deadline, Input, Output, Stream},
+    wire::{self, Deadline, Input, Output, Stream},
 };
 
 /// How long a body waits for the server's `100 Continue` (as Go's transport does).
@@ -127,6 +127,7 @@ impl Connection {
         home: &Rc<Home>,
     ) -> Result<Answer, Failure> {
         self.start(&request, body);
+        wire::after_the_others().await;
         let mut interims = 0;
         let mut heard = false;
         let outcome = poll_fn(|cx| self.poll_answer(cx, &request, &mut interims, &mut heard)).await;
