@@ -19,7 +19,7 @@ use crate::{
     exchange::{Body, Response},
     middleware::Hook,
     observe::{AccessLog, Log, Metrics},
-    provider::{Provider, Reload, Updates, file::FileProvider},
+    provider::{DockerProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
     service::Slots,
@@ -195,6 +195,12 @@ impl App {
         let (sender, updates) = mpsc::channel(UPDATES);
         if let Some(options) = &self.install.providers.file {
             match FileProvider::new(options, reload.signal()) {
+                Ok(provider) => self.providers.push(Box::new(provider)),
+                Err(diagnostic) => tracing::error!("{diagnostic}"),
+            }
+        }
+        if let Some(options) = &self.install.providers.docker {
+            match DockerProvider::new(options) {
                 Ok(provider) => self.providers.push(Box::new(provider)),
                 Err(diagnostic) => tracing::error!("{diagnostic}"),
             }

@@ -17,7 +17,10 @@ use crate::{
     },
     control::{merge::merge, resolve, seconds_since_1970},
     explain::Written,
-    provider::file::{NAME, Source},
+    provider::{
+        DockerProvider,
+        file::{NAME, Source},
+    },
     runtime,
     upstream::{resolve::Addresses, transport::system_roots},
 };
@@ -39,7 +42,11 @@ impl Offline {
             Some(provider) => vec![Source::new(provider).map_err(|missing| vec![missing])?],
             None => Vec::new(),
         };
-        Ok(Self::compile(loaded.install, loaded.diagnostics, &sources))
+        let mut found = loaded.diagnostics;
+        if let Some(options) = &loaded.install.providers.docker {
+            found.extend(DockerProvider::new(options).err());
+        }
+        Ok(Self::compile(loaded.install, found, &sources))
     }
 
     /// Loads routing files under an install configuration that allows whatever they need.

@@ -1,9 +1,11 @@
 //! What can be said about an install configuration without touching anything outside: contradictions, names that lead nowhere,
 //! options without effect, options that are gone.
 
+use super::constraints::Constraint;
 use super::decode::{did_you_mean, join};
 use super::diagnostic::{Diagnostic, Places};
 use super::install::{EntryPoint, Install, RuleSyntax};
+use super::template::RuleTemplate;
 use super::tree::{Node, Value};
 
 /// Everything found, errors and warnings.
@@ -196,6 +198,14 @@ impl Check<'_> {
                     self.warning("providers.file.filename", message, None);
                 }
                 _ => {}
+            }
+        }
+        if let Some(docker) = &providers.docker {
+            if let Err(wrong) = RuleTemplate::parse(&docker.default_rule) {
+                self.error("providers.docker.defaultRule", &wrong, None);
+            }
+            if let Err(wrong) = Constraint::parse(&docker.constraints) {
+                self.error("providers.docker.constraints", &wrong, None);
             }
         }
         for (index, name) in providers.precedence.iter().enumerate() {

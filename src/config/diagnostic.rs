@@ -126,7 +126,7 @@ pub enum Place {
     Label {
         /// Container (or other labelled object) name.
         container: Arc<str>,
-        /// Label key as written.
+        /// Label key as written; empty when the container as a whole is meant.
         key: Arc<str>,
     },
     /// Nowhere: a default, or built by code.
@@ -152,6 +152,7 @@ impl fmt::Display for Place {
             Self::File { path, line, column } => write!(f, "{path}:{line}:{column}"),
             Self::Flag(name) => f.write_str(name),
             Self::Env(name) => write!(f, "${name}"),
+            Self::Label { container, key } if key.is_empty() => write!(f, "container {container}"),
             Self::Label { container, key } => write!(f, "container {container}, label {key}"),
             Self::Builtin => f.write_str("built-in"),
         }

@@ -4,6 +4,7 @@
 //! [`Place`] where it was written, and everything found wrong is a [`Diagnostic`].
 
 mod check;
+pub mod constraints;
 mod decode;
 pub mod definitions;
 mod diagnostic;

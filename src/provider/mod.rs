@@ -3,6 +3,7 @@
 //! A [`Provider`] states all it wants, every time: control keeps the last statement of each and merges them. To add a provider of
 //! your own, implement the trait and hand it to the `App` builder.
 
+pub mod docker;
 pub mod file;
 pub mod watch;
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch as latest};
 
 use crate::config::DecodedRouting;
 
+pub use docker::DockerProvider;
 pub use file::FileProvider;
 
 /// A source of routing configuration.

@@ -1,5 +1,6 @@
 //! Install configuration: what is set once at start. Traefik calls it static configuration.
 
+mod docker;
 mod entrypoint;
 mod observe;
 mod provider;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::docker::{DockerProvider, EngineTls};
 pub use self::entrypoint::{
     AliasStrategy, EncodedCharacters, EntryPoint, EntryPointHttp, EntryPointHttp2,
     ForwardedHeaders, Lifecycle, ObservabilityDefaults, ProxyProtocol, RedirectEntryPoint,

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Opaque, Span};
+use super::{DockerProvider, Opaque, Span};
 use crate::config::routing::Hold;
-use crate::config::shape::unset;
+use crate::config::shape::{presence, unset};
 
 /// `providers`. Those held as [`Opaque`] are known and not acted on yet.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Providers {
-    /// `providersThrottleDuration`: least time between two updates of one provider, 0 for none. Default 2s.
+    /// `providersThrottleDuration`: least time between two updates of one provider, 0 for none. Default 0.
     pub providers_throttle_duration: Span,
     /// `precedence`: provider names; the first wins among routers of equal priority. Empty means the fixed default order.
     #[serde(skip_serializing_if = "unset")]
@@ -19,8 +19,8 @@ pub struct Providers {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileProvider>,
     /// `docker`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub docker: Option<Opaque>,
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerProvider>,
     /// `swarm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swarm: Option<Opaque>,
@@ -77,7 +77,7 @@ pub struct Providers {
 impl Default for Providers {
     fn default() -> Self {
         Self {
-            providers_throttle_duration: Span::from_secs(2),
+            providers_throttle_duration: Span::ZERO,
             precedence: Vec::new(),
             file: None,
             docker: None,
@@ -105,6 +105,7 @@ impl Providers {
     /// What a provider's `hold` says for the services that do not say themselves.
     pub fn hold(&self, provider: &str) -> Hold {
         match provider {
+            "docker" => self.docker.as_ref().map(|docker| docker.hold),
             "file" => self.file.as_ref().map(|file| file.hold),
             _ => None,
         }

@@ -202,7 +202,6 @@ accessLog:
             "traefik.yml:7:14: error: entryPoints.udp.address: expected an address such as `:80`, found \"80\"",
             "traefik.yml:8:1: error: pilot: is gone since Traefik 3 (remove it)",
             "traefik.yml:10:10: error: log.level: unknown value \"LOUD\" (expected `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL` or `PANIC`)",
-            "traefik.yml:12:3: warning: providers.docker: is known, but not supported by this version",
             "traefik.yml:13:5: error: providers.docker.swarmMode: is gone since Traefik 3 (use `providers.swarm`)",
             "traefik.yml:14:3: error: providers.fil: unknown option (did you mean `file`?)",
             "traefik.yml:17:18: error: accessLog.filters.statusCodes[1]: expected a status code or a range such as `500-599`, found \"3xx\"",
@@ -234,7 +233,7 @@ entryPoints:
 ping: {entryPoint: wep}
 metrics: {prometheus: {entryPoint: web, buckets: [1, 0.5], headerLabels: {a-b: X}}}
 api: {basePath: api}
-providers: {file: {}, precedence: [file, dokcer]}
+providers: {file: {}, precedence: [file, dokcer], docker: {defaultRule: '{{ .Nam', constraints: 'Lable(`a`,`b`)'}}
 ";
     assert_eq!(
         errors(yaml),
@@ -252,6 +251,8 @@ providers: {file: {}, precedence: [file, dokcer]}
             "traefik.yml:21:17: error: api.basePath: must begin with `/` and hold only letters, digits and `/_.:~-`",
             "traefik.yml:22:13: error: providers.file: needs `filename` or `directory`",
             "traefik.yml:22:42: error: providers.precedence[1]: there is no provider \"dokcer\" (did you mean `docker`?)",
+            "traefik.yml:22:73: error: providers.docker.defaultRule: `{{` without `}}`",
+            "traefik.yml:22:97: error: providers.docker.constraints: unknown function `Lable` (did you mean `Label`?) at character 6",
         ]
     );
 }
@@ -266,7 +267,7 @@ certificatesResolvers:
   le: {acme: {email: a@b}}
 tracing: {}
 providers:
-  docker: {exposedByDefault: false}
+  nomad: {exposedByDefault: false}
 global: {checkNewVersion: true, sendAnonymousUsage: false}
 experimental: {plugins: {x: {moduleName: m}}}
 api: {dashboard: true}
@@ -282,7 +283,7 @@ http: {routers: {}}
             "traefik.yml:3:44: warning: entryPoints.dns.udp.timeout: is known, but not supported by this version",
             "traefik.yml:5:3: warning: certificatesResolvers.le: is known, but not supported by this version",
             "traefik.yml:6:1: warning: tracing: is known, but not supported by this version",
-            "traefik.yml:8:3: warning: providers.docker: is known, but not supported by this version",
+            "traefik.yml:8:3: warning: providers.nomad: is known, but not supported by this version",
             "traefik.yml:9:27: warning: global.checkNewVersion: has no effect: Portway does not call home",
             "traefik.yml:10:1: warning: experimental: is known, but not supported by this version",
             "traefik.yml:11:18: warning: api.dashboard: there is no dashboard in this version, the API answers JSON",

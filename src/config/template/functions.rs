@@ -141,6 +141,9 @@ const FUNCTIONS: &[Function] = &[
         let items: Vec<String> = list(&a[1])?.iter().map(text).collect();
         Ok(Value::Text(items.join(&text(&a[0]))))
     }),
+    pure("kebabcase", 1, 1, |a| {
+        Ok(Value::Text(kebabcase(&text(&a[0]))))
+    }),
     pure("last", 1, 1, |a| {
         Ok(list(&a[0])?.last().unwrap_or(&Value::Nil).clone())
     }),
@@ -176,6 +179,11 @@ const FUNCTIONS: &[Function] = &[
     pure("quote", 0, ANY, |a| {
         let quoted: Vec<String> = a.iter().map(quoted).collect();
         Ok(Value::Text(quoted.join(" ")))
+    }),
+    pure("regexFind", 2, 2, |a| {
+        let whole = text(&a[1]);
+        let found = regex(&a[0])?.find(&whole).map(|found| found.as_str());
+        Ok(found.unwrap_or_default().into())
     }),
     pure("regexMatch", 2, 2, |a| {
         Ok(Value::Bool(regex(&a[0])?.is_match(&text(&a[1]))))
@@ -215,6 +223,16 @@ const FUNCTIONS: &[Function] = &[
         Ok(Value::Text(quoted.join(" ")))
     }),
     pure("sub", 2, 2, |a| fold(a, i64::checked_sub)),
+    pure("substr", 3, 3, |a| {
+        let (start, end) = (int(&a[0])?, int(&a[1])?);
+        let start = usize::try_from(start).unwrap_or(0);
+        // A negative end is the end of the text.
+        let end = usize::try_from(end).unwrap_or(usize::MAX);
+        let length = end.saturating_sub(start);
+        Ok(Value::Text(
+            text(&a[2]).chars().skip(start).take(length).collect(),
+        ))
+    }),
     pure("ternary", 3, 3, |a| {
         Ok(if a[2].is_true() {
             a[0].clone()
@@ -238,8 +256,16 @@ const FUNCTIONS: &[Function] = &[
         Ok(whole.strip_suffix(&text(&a[0])).unwrap_or(&whole).into())
     }),
     pure("trunc", 2, 2, |a| {
-        let length = usize::try_from(int(&a[0])?).unwrap_or(0);
-        Ok(Value::Text(text(&a[1]).chars().take(length).collect()))
+        let (length, whole) = (int(&a[0])?, text(&a[1]));
+        let kept = usize::try_from(length.unsigned_abs()).unwrap_or(usize::MAX);
+        // A negative length keeps the end.
+        let skipped = match length < 0 {
+            true => whole.chars().count().saturating_sub(kept),
+            false => 0,
+        };
+        Ok(Value::Text(
+            whole.chars().skip(skipped).take(kept).collect(),
+        ))
     }),
     pure("until", 1, 1, |a| {
         let count = int(&a[0])?;
@@ -369,8 +395,27 @@ fn title(text: &str) -> String {
     titled
 }
 
+/// `FirstName` and `first_name` become `first-name`.
+fn kebabcase(text: &str) -> String {
+    let mut kebab = String::with_capacity(text.len());
+    let mut before: Option<char> = None;
+    for letter in text.chars() {
+        let starts = letter.is_uppercase()
+            && before.is_some_and(|before| before.is_lowercase() || before.is_numeric());
+        let separates = !letter.is_alphanumeric();
+        if (starts || separates) && !kebab.is_empty() && !kebab.ends_with('-') {
+            kebab.push('-');
+        }
+        if !separates {
+            kebab.extend(letter.to_lowercase());
+        }
+        before = Some(letter);
+    }
+    kebab.trim_end_matches('-').to_owned()
+}
+
 /// Letters and digits, runs of anything else become one `-`: how a container's name becomes a host label.
-fn normalize(text: &str) -> String {
+pub fn normalize(text: &str) -> String {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     words.join("-")

@@ -4,6 +4,7 @@
 mod functions;
 mod lex;
 mod parse;
+mod rule;
 mod run;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ use std::fmt;
 
 use super::diagnostic::Diagnostic;
 use super::tree::{Segment, Source};
+
+pub use self::functions::normalize;
+pub use self::rule::RuleTemplate;
 
 /// Environment variables by name.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -122,6 +126,14 @@ impl Wrong {
     fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
+    }
+
+    /// As text, for templates that are one option.
+    fn into_text(self) -> String {
+        match self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message,
+        }
     }
 
     fn report(&self, source: &Source<'_>) -> Diagnostic {

@@ -1,0 +1,373 @@
+//! What is asked of the engine, and its answers in our own terms. Nothing but lists, inspections, events and the version is ever asked
+//! for, so that it works through a proxy that allows only those.
+
+use std::{collections::HashMap, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{
+        ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+        ContainerSummaryStateEnum, EndpointSettings, EventMessage, EventMessageTypeEnum,
+        HealthStatusEnum, PortMap, RestartPolicyNameEnum,
+    },
+    query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder},
+};
+use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+
+use super::{
+    container::{
+        Attachment, Change, Container, Event, Health, Id, Listed, Port, Status, TERM, signal,
+    },
+    endpoint::Endpoint,
+    transport::{Lines, Transport},
+};
+use crate::config::install::DockerProvider;
+
+/// An engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    docker: Docker,
+    transport: Arc<Transport>,
+    patience: Duration,
+}
+
+/// Events as they come.
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Event, Failure>> + Send>>;
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    #[error("status {0}: {1}")]
+    Refused(u16, String),
+    #[error("{0}")]
+    Broken(String),
+    #[error("the engine has ended the stream of events")]
+    Ended,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DockerResponseServerError {
+                status_code,
+                message,
+            } => Self::Refused(
+                status_code,
+                message.trim().chars().take(LONGEST_MESSAGE).collect(),
+            ),
+            other => {
+                // The outermost error of a chain rarely says anything.
+                let mut text = other.to_string();
+                let mut cause = std::error::Error::source(&other);
+                while let Some(inner) = cause {
+                    let inner_text = inner.to_string();
+                    if !text.contains(&inner_text) {
+                        text = format!("{text}: {inner_text}");
+                    }
+                    cause = inner.source();
+                }
+                Self::Broken(text)
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// The engine at `endpoint`, and what has to be polled for it to answer.
+    pub(super) fn new(endpoint: Endpoint, options: &DockerProvider) -> (Self, Lines) {
+        let (transport, lines) = Transport::new(endpoint, options);
+        let carrier = Arc::clone(&transport);
+        let docker = Docker::connect_with_custom_transport(
+            move |request| Arc::clone(&carrier).send(request),
+            Some("http://docker"),
+            // Time is kept here, bodies included.
+            HOUR,
+            API_DEFAULT_VERSION,
+        );
+        let patience = options.http_client_timeout.positive();
+        let engine = Self {
+            docker: docker.expect("making a client for a transport of ours does not fail"),
+            transport,
+            patience: patience.unwrap_or(PATIENCE),
+        };
+        (engine, lines)
+    }
+
+    /// Agrees on the version of the API: ours, or the engine's highest if that is lower, or its lowest if that is higher.
+    pub(super) async fn negotiate(&self) -> Result<(), Failure> {
+        let wanted = self.transport.wanted_version();
+        self.transport.speak(wanted);
+        if wanted.is_some() {
+            return Ok(());
+        }
+        let told = self.in_time(self.docker.version()).await;
+        match told {
+            Ok(told) => {
+                let highest = told.api_version.as_deref().and_then(version);
+                let lowest = told.min_api_version.as_deref().and_then(version);
+                if let Some(highest) = highest {
+                    let (major, minor) = OURS.min(highest).max(lowest.unwrap_or((0, 0)));
+                    self.transport.speak(Some(&format!("{major}.{minor}")));
+                }
+                Ok(())
+            }
+            // Proxies may refuse to tell. The engine then takes requests without a version, as its newest.
+            Err(Failure::Refused(..)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// All containers, running or not.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, Failure> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let list = self
+            .in_time(self.docker.list_containers(Some(options)))
+            .await?;
+        Ok(list.into_iter().filter_map(listed).collect())
+    }
+
+    /// One container; `None` if there is no such any more.
+    pub(super) async fn inspect(&self, id: &str) -> Result<Option<Container>, Failure> {
+        let answer = self.in_time(self.docker.inspect_container(id, None)).await;
+        match answer {
+            Ok(answer) => {
+                let mut container = inspected(answer);
+                if let Some(peer) = container.network_mode.strip_prefix("container:") {
+                    let peer = self
+                        .in_time(self.docker.inspect_container(peer, None))
+                        .await;
+                    container.peer = peer.ok().map(|peer| Box::new(inspected(peer)));
+                }
+                Ok(Some(container))
+            }
+            Err(Failure::Refused(404, _)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The events from now on. Returns when the engine has begun to tell.
+    pub(super) async fn events(&self) -> Result<Events, Failure> {
+        let filters = HashMap::from([
+            ("type", vec!["container", "network"]),
+            ("event", EVENTS.to_vec()),
+        ]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let mut events = Box::pin(self.docker.events(Some(options)));
+        let begun = async {
+            tokio::select! {
+                biased;
+                () = self.transport.subscribed.notified() => Ok(None),
+                first = events.next() => Ok(first),
+            }
+        };
+        let first = self.in_time(begun).await?;
+        let first = futures_util::stream::iter(first);
+        let events = first.chain(events).filter_map(|told| {
+            let event = match told {
+                Ok(message) => event(message).map(Ok),
+                Err(error) => Some(Err(Failure::from(error))),
+            };
+            std::future::ready(event)
+        });
+        Ok(Box::pin(events))
+    }
+
+    /// Waits for an answer, but not for ever.
+    async fn in_time<T>(
+        &self,
+        asking: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.patience, asking).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Failure::Late(self.patience)),
+        }
+    }
+}
+
+fn listed(summary: ContainerSummary) -> Option<Listed> {
+    let state = summary.state;
+    let status = match state {
+        Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::STOPPING) => {
+            Status::Running
+        }
+        Some(ContainerSummaryStateEnum::PAUSED) => Status::Paused,
+        Some(ContainerSummaryStateEnum::RESTARTING) => Status::Restarting,
+        _ => Status::Stopped,
+    };
+    let said = summary.status.unwrap_or_default();
+    let health = [
+        ("(health: starting)", Health::Starting),
+        ("(unhealthy)", Health::Unhealthy),
+        ("(healthy)", Health::Healthy),
+    ];
+    let health = health.iter().find(|(text, _)| said.contains(text));
+    let networks = summary
+        .network_settings
+        .and_then(|settings| settings.networks);
+    let names = summary.names.unwrap_or_default();
+    // Links add names such as `/other/alias`.
+    let name = names.iter().find(|name| name.matches('/').count() <= 1);
+    Some(Listed {
+        id: summary.id?.into(),
+        name: bare(name.or_else(|| names.first()).map_or("", String::as_str)),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        status,
+        health: health.map_or(Health::None, |(_, health)| *health),
+        networks: attachments(networks),
+    })
+}
+
+fn inspected(answer: ContainerInspectResponse) -> Container {
+    let config = answer.config.unwrap_or_default();
+    let host = answer.host_config.unwrap_or_default();
+    let state = answer.state.unwrap_or_default();
+    let settings = answer.network_settings.unwrap_or_default();
+    let policy = host.restart_policy.and_then(|policy| policy.name);
+    let never = matches!(
+        policy,
+        None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO)
+    );
+    let created = answer
+        .created
+        .and_then(|text| text.parse::<Timestamp>().ok());
+    let created = created.map_or(0, |time| i64::try_from(time.as_nanosecond()).unwrap_or(0));
+    let stop_timeout = config
+        .stop_timeout
+        .and_then(|secs| u64::try_from(secs).ok());
+    let stop_signal = config.stop_signal.as_deref().and_then(signal);
+    Container {
+        id: answer.id.unwrap_or_default().into(),
+        name: bare(answer.name.as_deref().unwrap_or_default()),
+        created,
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        status: match state.status {
+            Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => {
+                Status::Running
+            }
+            Some(ContainerStateStatusEnum::PAUSED) => Status::Paused,
+            Some(ContainerStateStatusEnum::RESTARTING) => Status::Restarting,
+            _ => Status::Stopped,
+        },
+        health: match state.health.and_then(|health| health.status) {
+            Some(HealthStatusEnum::STARTING) => Health::Starting,
+            Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+            Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+            _ => Health::None,
+        },
+        stop_signal: stop_signal.unwrap_or(TERM),
+        stop_timeout: stop_timeout.map_or(STOP_TIMEOUT, Duration::from_secs),
+        restarts: !never,
+        network_mode: host.network_mode.unwrap_or_default(),
+        networks: attachments(settings.networks),
+        ports: ports(settings.ports.unwrap_or_default()),
+        peer: None,
+    }
+}
+
+fn bare(name: &str) -> Arc<str> {
+    name.trim_start_matches('/').into()
+}
+
+fn attachments(
+    networks: Option<HashMap<String, EndpointSettings>>,
+) -> std::collections::BTreeMap<String, Attachment> {
+    let networks = networks.unwrap_or_default().into_iter();
+    let attachment = |settings: EndpointSettings| Attachment {
+        network: settings.network_id.unwrap_or_default(),
+        v4: settings.ip_address.and_then(|text| text.parse().ok()),
+        v6: settings
+            .global_ipv6_address
+            .and_then(|text| text.parse().ok()),
+    };
+    networks
+        .map(|(name, settings)| (name, attachment(settings)))
+        .collect()
+}
+
+fn ports(map: PortMap) -> Vec<Port> {
+    let port = |(key, bindings): (String, Option<Vec<_>>)| {
+        let (number, protocol) = key.split_once('/').unwrap_or((&key, "tcp"));
+        let bindings = bindings.unwrap_or_default().into_iter();
+        let bindings = bindings.filter_map(|binding: bollard::models::PortBinding| {
+            let address = binding.host_ip.and_then(|text| text.parse::<IpAddr>().ok());
+            Some((address, binding.host_port?.parse().ok()?))
+        });
+        Some(Port {
+            number: number.parse().ok()?,
+            udp: protocol.eq_ignore_ascii_case("udp"),
+            bindings: bindings.collect(),
+        })
+    };
+    let mut ports: Vec<Port> = map.into_iter().filter_map(port).collect();
+    ports.sort();
+    ports
+}
+
+fn event(message: EventMessage) -> Option<Event> {
+    let actor = message.actor?;
+    let attributes = actor.attributes.unwrap_or_default();
+    let attribute = |name: &str| attributes.get(name).map(String::as_str);
+    let action = message.action?;
+    if message.typ == Some(EventMessageTypeEnum::NETWORK) {
+        let id: Id = attribute("container")?.into();
+        let change = match action.as_str() {
+            "connect" => Change::Connected,
+            "disconnect" => Change::Disconnected(actor.id.unwrap_or_default()),
+            _ => return None,
+        };
+        return Some(Event { id, change });
+    }
+    let (name, detail) = action.split_once(':').unwrap_or((&action, ""));
+    let change = match name {
+        "start" | "restart" | "unpause" => Change::Started,
+        "rename" => Change::Renamed,
+        "kill" => Change::Killed(attribute("signal").and_then(signal).unwrap_or(TERM)),
+        "die" | "died" | "stop" => Change::Died,
+        "pause" => Change::Paused,
+        "destroy" | "remove" => Change::Destroyed,
+        "health_status" => Change::Health(match detail.trim() {
+            "healthy" => Some(Health::Healthy),
+            "unhealthy" => Some(Health::Unhealthy),
+            "starting" => Some(Health::Starting),
+            _ => None,
+        }),
+        _ => return None,
+    };
+    let id: Id = actor.id?.into();
+    Some(Event { id, change })
+}
+
+/// `1.41` as a pair.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// The newest version of the API that is understood.
+const OURS: (u32, u32) = (1, 53);
+/// What is listened for; health checks would tell of every one of their runs otherwise.
+const EVENTS: &[&str] = &[
+    "start",
+    "restart",
+    "unpause",
+    "rename",
+    "kill",
+    "die",
+    "stop",
+    "pause",
+    "destroy",
+    "health_status",
+    "connect",
+    "disconnect",
+];
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// In seconds.
+const HOUR: u64 = 3600;
+/// Docker's own.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const LONGEST_MESSAGE: usize = 300;

@@ -1,0 +1,558 @@
+//! Which containers there are and how they are: a state machine fed with what the engine tells, and with the time.
+//!
+//! It asks for inspections and says what the configuration is; it does not know how either travels.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    address::Surroundings,
+    container::{Change, Container, Event, Health, Id, Listed, Status, TERMINATING, signal_name},
+    contribution::{Contribution, contribute, whole},
+    merge::{Voice, merge},
+    settings::{Settings, Verdict},
+};
+use crate::config::{
+    DecodedRouting, Diagnostic,
+    routing::{Condition, ServiceKind},
+};
+
+/// All containers.
+#[derive(Debug)]
+pub(super) struct Roster {
+    settings: Settings,
+    around: Surroundings,
+    /// How the identifier of our own container begins.
+    own: Option<String>,
+    members: BTreeMap<Id, Member>,
+    /// Containers that are not for us, and what was found wrong with those.
+    ignored: BTreeMap<Id, Vec<Diagnostic>>,
+    /// What has gone and is not forgotten yet.
+    ghosts: Vec<Ghost>,
+    /// When the first container of each group was made.
+    since: HashMap<Arc<str>, i64>,
+    /// Inspections under way.
+    asked: HashMap<Id, Asked>,
+    /// Inspections that failed.
+    failed: BTreeMap<Id, Failed>,
+    changed: Option<Urgency>,
+}
+
+/// A container that is served.
+#[derive(Debug)]
+struct Member {
+    container: Container,
+    contribution: Arc<Contribution>,
+    leaving: Option<Leaving>,
+}
+
+/// It was told to stop.
+#[derive(Debug)]
+struct Leaving {
+    reason: Arc<str>,
+    /// If it is still there then, it did not mean to go.
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Ghost {
+    contribution: Arc<Contribution>,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    /// Something has happened since: the answer may be old.
+    outdated: bool,
+}
+
+#[derive(Debug)]
+struct Failed {
+    tries: u32,
+    why: String,
+    /// When to ask again; `None` while that is under way.
+    again: Option<Instant>,
+}
+
+/// How soon a change has to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// More may follow.
+    Soon,
+    /// A server is no longer what it was.
+    Now,
+}
+
+/// What to ask the engine.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wants {
+    pub(super) inspect: Vec<Id>,
+    /// The whole list.
+    pub(super) list: bool,
+}
+
+impl Roster {
+    pub(super) fn new(settings: Settings, around: Surroundings, own: Option<String>) -> Self {
+        Self {
+            settings,
+            around,
+            own,
+            members: BTreeMap::new(),
+            ignored: BTreeMap::new(),
+            ghosts: Vec::new(),
+            since: HashMap::new(),
+            asked: HashMap::new(),
+            failed: BTreeMap::new(),
+            changed: None,
+        }
+    }
+
+    /// Takes containers known from an earlier run, until the engine tells of them.
+    pub(super) fn restore(&mut self, containers: Vec<Container>) {
+        for container in containers {
+            self.insert(container);
+        }
+    }
+
+    /// Compares with the engine's whole list.
+    pub(super) fn listed(&mut self, list: Vec<Listed>) -> Wants {
+        let mut wants = Wants::default();
+        self.settle_in(&list);
+        let present: HashSet<Id> = list.iter().map(|listed| Arc::clone(&listed.id)).collect();
+        // What the list lacks may also be newer than the list.
+        let missing = self.members.keys().filter(|id| !present.contains(*id));
+        let missing: Vec<Id> = missing.cloned().collect();
+        for id in missing {
+            self.ask(&id, &mut wants);
+        }
+        self.ignored.retain(|id, _| present.contains(id));
+        self.failed.retain(|id, _| present.contains(id));
+        for listed in list {
+            self.compare(&listed, &mut wants);
+        }
+        wants
+    }
+
+    fn compare(&mut self, listed: &Listed, wants: &mut Wants) {
+        if self.ignored.contains_key(&listed.id) || self.asked.contains_key(&listed.id) {
+            return;
+        }
+        if let Some(member) = self.members.get(&listed.id) {
+            if !listed.tells_nothing_new(&member.container) {
+                self.ask(&listed.id, wants);
+            }
+            return;
+        }
+        if listed.status == Status::Stopped && !Settings::keeps_stopped(&listed.labels) {
+            return;
+        }
+        match self.settings.judge(&listed.name, &listed.labels) {
+            Verdict::Served if !self.failed.contains_key(&listed.id) => self.ask(&listed.id, wants),
+            Verdict::Served => {}
+            Verdict::Ignored(found) => self.ignore(Arc::clone(&listed.id), found),
+        }
+    }
+
+    /// Looks where our own container is.
+    fn settle_in(&mut self, list: &[Listed]) {
+        let Some(own) = &self.own else { return };
+        let us = list
+            .iter()
+            .find(|listed| listed.id.starts_with(own.as_str()));
+        let Some(us) = us else { return };
+        let networks = us.networks.values();
+        let networks: BTreeSet<String> = networks
+            .map(|attachment| attachment.network.clone())
+            .collect();
+        if networks != self.around.networks {
+            self.around.networks = networks;
+            for member in self.members.values_mut() {
+                member.contribution =
+                    Arc::new(contribute(&member.container, &self.settings, &self.around));
+            }
+            self.change(Urgency::Soon);
+        }
+    }
+
+    /// Something has happened.
+    pub(super) fn happened(&mut self, event: Event, now: Instant) -> Wants {
+        let Event { id, change } = event;
+        let mut wants = Wants::default();
+        let own = self
+            .own
+            .as_ref()
+            .is_some_and(|own| id.starts_with(own.as_str()));
+        let moved = matches!(change, Change::Connected | Change::Disconnected(_));
+        wants.list = own && moved;
+        if let Some(asked) = self.asked.get_mut(&id) {
+            asked.outdated = true;
+        }
+        match change {
+            Change::Started if !self.ignored.contains_key(&id) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.leaving = None;
+                }
+                self.ask(&id, &mut wants);
+            }
+            Change::Connected | Change::Renamed | Change::Health(None) => {
+                if self.members.contains_key(&id) {
+                    self.ask(&id, &mut wants);
+                }
+            }
+            Change::Disconnected(network) => self.disconnected(&id, &network, &mut wants),
+            Change::Died => self.died(&id, now, &mut wants),
+            Change::Destroyed => {
+                self.ignored.remove(&id);
+                self.failed.remove(&id);
+                self.gone(&id, now);
+            }
+            Change::Started => {}
+            other => self.told(&id, &other, now),
+        }
+        wants
+    }
+
+    /// What needs no inspection.
+    fn told(&mut self, id: &Id, change: &Change, now: Instant) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        match change {
+            Change::Health(Some(health)) => member.container.health = *health,
+            Change::Paused => member.container.status = Status::Paused,
+            Change::Killed(signal) => {
+                let ends = TERMINATING.contains(signal) || *signal == member.container.stop_signal;
+                if !ends {
+                    return;
+                }
+                member.leaving = Some(Leaving {
+                    reason: format!("was sent {}", signal_name(*signal)).into(),
+                    until: now + member.container.stop_timeout + AFTER_STOP_TIMEOUT,
+                });
+            }
+            _ => return,
+        }
+        self.change(Urgency::Now);
+    }
+
+    fn disconnected(&mut self, id: &Id, network: &str, wants: &mut Wants) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let networks = &mut member.container.networks;
+        networks.retain(|_, attachment| attachment.network != network);
+        if member.contribution.networks.contains(network) {
+            member.contribution =
+                Arc::new(contribute(&member.container, &self.settings, &self.around));
+            self.change(Urgency::Now);
+        }
+        self.ask(id, wants);
+    }
+
+    fn died(&mut self, id: &Id, now: Instant, wants: &mut Wants) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        // Whoever crashes will be started again, and is not to be forgotten until then.
+        let comes_back = member.container.restarts && member.leaving.is_none();
+        if comes_back || Settings::keeps_stopped(&member.container.labels) {
+            member.container.status = match comes_back {
+                true => Status::Restarting,
+                false => Status::Stopped,
+            };
+            member.leaving = None;
+            member.contribution =
+                Arc::new(contribute(&member.container, &self.settings, &self.around));
+            self.change(Urgency::Now);
+            self.ask(id, wants);
+        } else {
+            self.gone(id, now);
+        }
+    }
+
+    /// An inspection has ended; `Ok(None)` if there is no such container.
+    pub(super) fn inspected(
+        &mut self,
+        id: &Id,
+        outcome: Result<Option<Container>, String>,
+        now: Instant,
+    ) -> Wants {
+        let mut wants = Wants::default();
+        let asked = self.asked.remove(id).unwrap_or_default();
+        match outcome {
+            Err(why) => {
+                let tries = self.failed.get(id).map_or(0, |failed| failed.tries) + 1;
+                let pause = FIRST_RETRY
+                    .saturating_mul(1 << tries.min(10))
+                    .min(LONGEST_RETRY);
+                let again = Some(now + pause);
+                self.failed
+                    .insert(Arc::clone(id), Failed { tries, why, again });
+                self.change(Urgency::Soon);
+                return wants;
+            }
+            Ok(_) if asked.outdated => {
+                self.ask(id, &mut wants);
+                return wants;
+            }
+            Ok(container) => {
+                if self.failed.remove(id).is_some() {
+                    self.change(Urgency::Soon);
+                }
+                match container {
+                    Some(container) => self.met(container, now),
+                    None => self.gone(id, now),
+                }
+            }
+        }
+        wants
+    }
+
+    fn met(&mut self, container: Container, now: Instant) {
+        let keeps = Settings::keeps_stopped(&container.labels);
+        if container.status == Status::Stopped && !keeps {
+            self.gone(&container.id, now);
+            return;
+        }
+        match self.settings.judge(&container.name, &container.labels) {
+            Verdict::Served => self.insert(container),
+            Verdict::Ignored(found) => {
+                let id = Arc::clone(&container.id);
+                self.members.remove(&id);
+                self.ignore(id, found);
+            }
+        }
+    }
+
+    fn ignore(&mut self, id: Id, found: Vec<Diagnostic>) {
+        if !found.is_empty() {
+            self.change(Urgency::Soon);
+        }
+        self.ignored.insert(id, found);
+    }
+
+    fn insert(&mut self, mut container: Container) {
+        let known = self.members.remove(&container.id);
+        if let Some(known) = &known
+            && container.status == Status::Restarting
+        {
+            // The engine tells no ports of what does not run.
+            container.ports.clone_from(&known.container.ports);
+        }
+        let same = known
+            .as_ref()
+            .is_some_and(|known| known.container == container);
+        let contribution = match &known {
+            Some(known) if same => Arc::clone(&known.contribution),
+            _ => Arc::new(contribute(&container, &self.settings, &self.around)),
+        };
+        let group = Arc::clone(&contribution.group);
+        self.ghosts
+            .retain(|ghost| ghost.contribution.group != group);
+        let since = self.since.entry(group).or_insert(container.created);
+        *since = (*since).min(container.created);
+        let member = Member {
+            contribution,
+            leaving: known.and_then(|known| known.leaving),
+            container,
+        };
+        self.members
+            .insert(Arc::clone(&member.container.id), member);
+        if !same {
+            self.change(Urgency::Soon);
+        }
+    }
+
+    /// A container is no more. If it was the last of its group, what it defined lingers.
+    fn gone(&mut self, id: &Id, now: Instant) {
+        let Some(member) = self.members.remove(id) else {
+            return;
+        };
+        self.change(Urgency::Now);
+        let contribution = member.contribution;
+        let group = &contribution.group;
+        if self
+            .members
+            .values()
+            .any(|other| other.contribution.group == *group)
+        {
+            return;
+        }
+        let linger = self.linger(&contribution);
+        if !linger.is_zero() && self.ghosts.len() < MOST_GHOSTS {
+            let until = now + linger;
+            self.ghosts.push(Ghost {
+                contribution,
+                until,
+            });
+        } else {
+            self.forget_groups();
+        }
+    }
+
+    /// As long as requests may wait for the longest-waiting of its services.
+    fn linger(&self, contribution: &Contribution) -> Duration {
+        let services = contribution.decoded.routing.http.services.values();
+        let holds = services.map(|service| match &service.value.kind {
+            ServiceKind::LoadBalancer(balancer) => balancer.hold.or(self.settings.hold),
+            ServiceKind::Unsupported { .. } => self.settings.hold,
+        });
+        let longest = holds.map(|hold| hold.timeout().at_least_zero()).max();
+        longest.unwrap_or_default()
+    }
+
+    fn forget_groups(&mut self) {
+        let members = self.members.values().map(|member| &member.contribution);
+        let all = members.chain(self.ghosts.iter().map(|ghost| &ghost.contribution));
+        let groups: HashSet<&Arc<str>> = all.map(|contribution| &contribution.group).collect();
+        self.since.retain(|group, _| groups.contains(group));
+    }
+
+    /// Asks for an inspection, unless one is under way; that one is then repeated.
+    fn ask(&mut self, id: &Id, wants: &mut Wants) {
+        if let Some(asked) = self.asked.get_mut(id) {
+            asked.outdated = true;
+            return;
+        }
+        if let Some(failed) = self.failed.get_mut(id) {
+            failed.again = None;
+        }
+        self.asked.insert(Arc::clone(id), Asked::default());
+        wants.inspect.push(Arc::clone(id));
+    }
+
+    fn change(&mut self, urgency: Urgency) {
+        self.changed = self.changed.max(Some(urgency));
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, now: Instant) -> Wants {
+        let mut wants = Wants::default();
+        let mut stayed = false;
+        for member in self.members.values_mut() {
+            if member
+                .leaving
+                .as_ref()
+                .is_some_and(|leaving| leaving.until <= now)
+            {
+                member.leaving = None;
+                stayed = true;
+            }
+        }
+        let before = self.ghosts.len();
+        self.ghosts.retain(|ghost| ghost.until > now);
+        if self.ghosts.len() != before {
+            self.forget_groups();
+            stayed = true;
+        }
+        if stayed {
+            self.change(Urgency::Soon);
+        }
+        let due = self
+            .failed
+            .iter()
+            .filter(|(_, failed)| failed.again.is_some_and(|at| at <= now));
+        let due: Vec<Id> = due.map(|(id, _)| Arc::clone(id)).collect();
+        for id in due {
+            self.ask(&id, &mut wants);
+        }
+        wants
+    }
+
+    /// When [`Roster::pass`] will have something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let members = self.members.values();
+        let leaving = members.filter_map(|member| Some(member.leaving.as_ref()?.until));
+        let ghosts = self.ghosts.iter().map(|ghost| ghost.until);
+        let failed = self.failed.values().filter_map(|failed| failed.again);
+        leaving.chain(ghosts).chain(failed).min()
+    }
+
+    /// Forgets inspections under way: whoever was asked has gone.
+    pub(super) fn abandon(&mut self) {
+        self.asked.clear();
+    }
+
+    /// Whether every inspection has had its answer.
+    pub(super) fn is_settled(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Whether the configuration has changed since the last call, and how soon that must be known.
+    pub(super) fn take_change(&mut self) -> Option<Urgency> {
+        self.changed.take()
+    }
+
+    /// The containers that are served.
+    pub(super) fn containers(&self) -> Vec<Container> {
+        let members = self.members.values();
+        members.map(|member| member.container.clone()).collect()
+    }
+
+    /// The configuration.
+    pub(super) fn routing(&self) -> DecodedRouting {
+        let since = |contribution: &Contribution| {
+            let since = self.since.get(&contribution.group);
+            since.copied().unwrap_or(contribution.created)
+        };
+        let members = self.members.values().map(|member| Voice {
+            since: since(&member.contribution),
+            contribution: Arc::clone(&member.contribution),
+            condition: member.condition(),
+            gone: false,
+        });
+        let ghosts = self.ghosts.iter().map(|ghost| Voice {
+            since: since(&ghost.contribution),
+            contribution: Arc::clone(&ghost.contribution),
+            condition: Condition::Ready,
+            gone: true,
+        });
+        let mut decoded = merge(members.chain(ghosts).collect());
+        let ignored = self.ignored.values().flatten();
+        decoded.diagnostics.extend(ignored.cloned());
+        decoded.diagnostics.extend(self.failures());
+        decoded
+    }
+
+    fn failures(&self) -> impl Iterator<Item = Diagnostic> {
+        self.failed.iter().map(|(id, failed)| {
+            let name = match self.members.get(id) {
+                Some(member) => Arc::clone(&member.container.name),
+                None => id.get(..12).unwrap_or(id).into(),
+            };
+            let message = format!("cannot be inspected: {}", failed.why);
+            Diagnostic::warning(whole(&name), "", message).with_hint("it is tried again")
+        })
+    }
+}
+
+impl Member {
+    fn condition(&self) -> Condition {
+        if let Some(leaving) = &self.leaving {
+            return Condition::Leaving(Arc::clone(&leaving.reason));
+        }
+        match (self.container.status, self.container.health) {
+            (Status::Paused, _) => Condition::Unhealthy("is paused".into()),
+            (_, Health::Starting) => {
+                Condition::Waiting("its HEALTHCHECK has not passed yet".into())
+            }
+            (_, Health::Unhealthy) => Condition::Unhealthy("its HEALTHCHECK fails".into()),
+            (_, Health::None | Health::Healthy) => Condition::Ready,
+        }
+    }
+}
+
+/// Whoever survives a signal is not taken for a survivor before the engine had time to kill him and to say so.
+const AFTER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// More containers than this do not vanish within the time that one lingers, unless on purpose.
+const MOST_GHOSTS: usize = 10_000;
+
+#[cfg(test)]
+mod tests;
