@@ -103,6 +103,12 @@ pub(super) fn open(
     }
 }
 
+/// How long the end of the process may take.
+pub(super) fn longest_grace(doors: &[Door]) -> Duration {
+    let each = doors.iter().map(|door| door.accept_grace + door.grace);
+    each.max().unwrap_or_default()
+}
+
 /// One socket for all workers: systemd opened no more.
 fn copies(listener: Listener, workers: usize) -> io::Result<Vec<Listener>> {
     listener.set_nonblocking(true)?;
@@ -198,6 +204,7 @@ fn options(
             },
             idle: timeouts.idle_timeout.positive(),
             progress: timeouts.body_progress_timeout.positive(),
+            half_closed: timeouts.half_closed_timeout.positive(),
             read,
             write: timeouts.write_timeout.positive(),
             connection: config.transport.keep_alive_max_time.positive(),

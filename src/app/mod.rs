@@ -131,17 +131,15 @@ impl App {
         let (mut tasks, reload) = (Tasks::default(), Reload::default());
         let cell = Arc::new(SnapshotCell::new(Arc::new(Snapshot::default())));
         let readiness = Arc::new(Readiness::default());
+        let (resolver, resolving) = Resolver::new(SystemLookup::default());
+        tasks.spawn("resolver", resolving);
         let admin = Admin::new(
             Arc::clone(&self.install),
             self.diagnostics.clone(),
             metrics.clone(),
             Arc::clone(&readiness),
         );
-        let grace = doors
-            .iter()
-            .map(|door| door.accept_grace + door.grace)
-            .max()
-            .unwrap_or_default();
+        let grace = doors::longest_grace(&doors);
         let shared = worker::Shared {
             cell: Arc::clone(&cell),
             internals: Arc::new(internals::Answers::new(admin)),
@@ -149,9 +147,10 @@ impl App {
             access_log: access_log.clone(),
             metrics: metrics.clone(),
             make_stack: self.make_stack.clone(),
+            doubts: resolver.doubts(),
             drain: drain.watch(),
         };
-        self.start_control(&mut tasks, &cell, &metrics, &reload)
+        self.start_control(&mut tasks, resolver, (&cell, &metrics, &reload))
             .await;
         first_configuration(&cell).await;
         let workers = worker::start(settings, doors, shared)?;
@@ -188,9 +187,8 @@ impl App {
     async fn start_control(
         mut self,
         tasks: &mut Tasks,
-        cell: &Arc<SnapshotCell>,
-        metrics: &Metrics,
-        reload: &Reload,
+        resolver: Resolver,
+        (cell, metrics, reload): (&Arc<SnapshotCell>, &Metrics, &Reload),
     ) {
         let (sender, updates) = mpsc::channel(UPDATES);
         if let Some(options) = &self.install.providers.file {
@@ -205,8 +203,6 @@ impl App {
                 Err(diagnostic) => tracing::error!("{diagnostic}"),
             }
         }
-        let (resolver, resolving) = Resolver::new(SystemLookup::default());
-        tasks.spawn("resolver", resolving);
         let (roots, unusable) = system_roots();
         for reason in unusable {
             tracing::warn!(%reason, "a certificate authority of the system cannot be used");

@@ -19,6 +19,7 @@ use crate::{
     proxy::{Internals, Parts, Worker, layer::MakeStack},
     runtime::{Settings, Workers},
     snapshot::SnapshotCell,
+    upstream::resolve::Doubts,
     wire::timer,
 };
 
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Makes the layers of the embedder.
     pub(super) make_stack: Option<MakeStack>,
+    pub(super) doubts: Doubts,
     pub(super) drain: DrainWatch,
 }
 
@@ -79,14 +81,12 @@ async fn serve(shares: Vec<WorkerShare>, shared: Shared) {
         access_log: shared.access_log,
         metrics: shared.metrics,
         stack: shared.make_stack.map(|make| make()),
+        doubts: shared.doubts,
     });
     let mut tasks = Tasks::default();
     tasks.spawn_local("timers", timer::drive());
     let sweeping = Rc::clone(&worker);
-    tasks.spawn_local(
-        "upstream sweep",
-        async move { sweeping.upstream.sweep().await },
-    );
+    tasks.spawn_local("sweep", async move { sweeping.sweep().await });
     let open = Rc::new(RefCell::new(shares.len()));
     for share in shares {
         let door = WorkerDoor {

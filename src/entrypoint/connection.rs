@@ -15,7 +15,7 @@ use http::HeaderValue;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::{
-    EntryPoint, http1, http2,
+    EntryPoint, LAST_CALL, http1, http2,
     proxy_protocol::{self, Outcome},
 };
 use crate::{
@@ -50,7 +50,9 @@ pub(super) async fn serve(
     };
     let deadline = Deadline::new();
     deadline.set(entry.timeouts.header);
-    let ready = within(&deadline, start.read_first(&entry)).await.flatten();
+    let of = (&worker, entry.index);
+    let ready = within(&deadline, of, start.read_first(&entry)).await;
+    let ready = ready.flatten();
     let Some(protocol) = ready else { return };
     if protocol == Protocol::Tls {
         Box::pin(serve_tls(start, entry, worker, &deadline)).await;
@@ -85,14 +87,16 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
         .local_addr()
         .map_or(UNKNOWN.ip(), |address| address.ip());
     let handshake = Box::pin(accept(&table, Rewind::new(bytes.freeze(), tcp), local));
-    let (stream, session) = match within(deadline, handshake).await {
+    let (stream, session) = match within(deadline, (&worker, entry.index), handshake).await {
         Some(Ok(accepted)) => accepted,
         Some(Err(error)) => {
             tracing::debug!(entryPointName = %entry.name, %peer, %error, "TLS handshake failed");
             return;
         }
         None => {
-            worker.timed_out(entry.index, "tls", entry.timeouts.header_option(), &peer);
+            if !worker.is_draining(entry.index) {
+                worker.timed_out(entry.index, "tls", entry.timeouts.header_option(), &peer);
+            }
             return;
         }
     };
@@ -212,12 +216,24 @@ fn sniff(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// The outcome of `work`, or none if the deadline comes first.
-async fn within<T>(deadline: &Deadline, work: impl Future<Output = T>) -> Option<T> {
+/// The outcome of `work`, or none if the deadline comes first. A drain of the entry point does not wait for it as long.
+pub(super) async fn within<T>(
+    deadline: &Deadline,
+    (worker, entry_point): (&Rc<Worker>, usize),
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let mut work = pin!(work);
-    poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => deadline.poll_expired(cx).map(|()| None),
+    let mut hurried = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        // What had arrived before the drain has been looked at by now.
+        if !hurried && worker.is_draining(entry_point) {
+            hurried = true;
+            deadline.set(Some(LAST_CALL));
+        }
+        deadline.poll_expired(cx).map(|()| None)
     })
     .await
 }

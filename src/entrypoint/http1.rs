@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
-use super::{EntryPoint, PROGRESS, tunnel};
+use super::{EntryPoint, LAST_CALL, PROGRESS, tunnel};
 use crate::{
     exchange::{Body, Connection, Exchange, Fault, FaultKind, Response, fault, forwarded},
     http1::{
@@ -36,9 +36,6 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// How often we look whether a client has left whose body nobody reads at the moment.
 const DEPARTURE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// How long a drain waits for the first request of a new connection.
-const LAST_CALL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// One client connection.
 pub(super) struct Server {
@@ -385,7 +382,7 @@ impl Server {
     }
 
     async fn switch(&self, journey: Journey, response: Response, server: crate::upstream::Tunnel) {
-        let (stream, early) = {
+        let early = {
             let wire = &mut *self.wire.borrow_mut();
             let out = wire.output.buffer();
             write::status_line(out, Version::HTTP_11, response.status());
@@ -396,9 +393,8 @@ impl Server {
                 out.extend_from_slice(b"\r\n");
             }
             out.extend_from_slice(b"\r\n");
-            wire.output.push(server.early.clone());
             wire.deadline.clear();
-            (server.stream, wire.input.bytes.split().freeze())
+            wire.input.bytes.split().freeze()
         };
         let flushed = poll_fn(|cx| {
             let wire = &mut *self.wire.borrow_mut();
@@ -412,8 +408,9 @@ impl Server {
             complete: flushed.is_ok(),
         };
         if flushed.is_ok() {
-            (sent.received, sent.bytes) =
-                tunnel::join(&SharedStream(Rc::clone(&self.wire)), stream, early).await;
+            let client = SharedStream(Rc::clone(&self.wire));
+            let patience = self.entry.timeouts.half_closed;
+            (sent.received, sent.bytes) = tunnel::join(&client, server, early, patience).await;
         }
         journey.finish(sent);
     }

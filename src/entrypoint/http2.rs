@@ -20,7 +20,7 @@ use h2::{
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 
-use super::{EntryPoint, tunnel};
+use super::{EntryPoint, LAST_CALL, connection::within, tunnel};
 use crate::{
     exchange::{
         Body, Connection, Exchange, Fault, FaultKind, RequestHead, Response, Target, fault,
@@ -68,11 +68,8 @@ pub(super) async fn serve(
     let deadline = Deadline::new();
     deadline.set(entry.timeouts.header);
     let mut handshake = pin!(builder.handshake::<_, Bytes>(stream));
-    let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Ready(opened) => Poll::Ready(opened.ok()),
-        Poll::Pending => deadline.poll_expired(cx).map(|()| None),
-    });
-    let Some(mut h2) = opened.await else { return };
+    let opened = within(&deadline, (&worker, entry.index), handshake.as_mut()).await;
+    let Some(Ok(mut h2)) = opened else { return };
     let shared = Rc::new(Shared {
         entry,
         worker,
@@ -99,16 +96,21 @@ async fn accept(
     let (opened, mut requests, mut ending) = (Instant::now(), 0u64, false);
     let timeouts = shared.entry.timeouts;
     deadline.set(timeouts.idle);
-    let mut idle = true;
+    let (mut idle, mut hurried) = (true, false);
     loop {
         let next = poll_fn(|cx| {
             let busy = shared.open.get() > 0;
             if busy == idle {
                 idle = !busy;
+                hurried = false;
                 deadline.set(if idle { timeouts.idle } else { None });
             }
+            let draining = shared.worker.is_draining(shared.entry.index);
+            if draining && idle && !std::mem::replace(&mut hurried, true) {
+                deadline.set(Some(LAST_CALL));
+            }
             if !ending
-                && (shared.worker.is_draining(shared.entry.index)
+                && (draining
                     || timeouts
                         .connection
                         .is_some_and(|age| opened.elapsed() >= age))
@@ -182,7 +184,7 @@ async fn serve_stream(
         (None, ..) => (fault::CLIENT_CLOSED_REQUEST, Err((0, 0))),
         (Some(response), Some(server), Some(client)) => (
             StatusCode::OK,
-            Ok(switch(response, server, client, &respond).await),
+            Ok(switch(shared, response, server, (client, &respond)).await),
         ),
         (Some(response), ..) => {
             let status = response.status();
@@ -461,25 +463,23 @@ async fn send(
 
 /// RFC 8441: the tunnel is the stream; its success is a 200.
 async fn switch(
+    shared: &Shared,
     response: Response,
     server: Tunnel,
-    client: RecvStream,
-    respond: &RefCell<SendResponse<Bytes>>,
+    (client, respond): (RecvStream, &RefCell<SendResponse<Bytes>>),
 ) -> (u64, u64) {
     let mut head = http::Response::new(());
     *head.headers_mut() = response.headers().clone();
     head.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
-    let Ok(mut stream) = respond.borrow_mut().send_response(head, false) else {
+    let Ok(stream) = respond.borrow_mut().send_response(head, false) else {
         return (0, 0);
     };
-    if !server.early.is_empty() && stream.send_data(server.early.clone(), false).is_err() {
-        return (0, 0);
-    }
     let side = Streams {
         input: RefCell::new(client),
         output: RefCell::new(stream),
     };
-    tunnel::join(&side, server.stream, Bytes::new()).await
+    let patience = shared.entry.timeouts.half_closed;
+    tunnel::join(&side, server, Bytes::new(), patience).await
 }
 
 /// Takes interim answers to the client.

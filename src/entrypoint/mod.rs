@@ -17,6 +17,9 @@ pub use listener::{Listener, bind, run};
 
 use crate::http1::request::Limits;
 
+/// How long a drain waits for the first request of a new connection, and for what must come before it.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// A body that makes less progress than this within the progress timeout is a slow attack.
 const PROGRESS: u64 = 1024;
 
@@ -51,6 +54,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// A body must make progress in this time (`bodyProgressTimeout`).
     pub progress: Option<Duration>,
+    /// A tunnel that one side has closed must carry bytes of the other in this time (`halfClosedTimeout`).
+    pub half_closed: Option<Duration>,
     /// For a whole request, body included; only if the user set it (`readTimeout`).
     pub read: Option<Duration>,
     /// For a whole response (`writeTimeout`).

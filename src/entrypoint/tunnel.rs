@@ -6,12 +6,16 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use crate::wire::{Input, Output, Stream};
+use crate::{
+    upstream::Tunnel,
+    wire::{Deadline, Input, Output, Stream},
+};
 
 /// One end of a tunnel.
 pub(super) trait Side {
@@ -23,44 +27,72 @@ pub(super) trait Side {
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// Passes bytes until both sides are done or one fails; the counts are from the client and from the server.
-pub(super) async fn join(client: &impl Side, server: Stream, early: Bytes) -> (u64, u64) {
-    let server = Plain(RefCell::new((server, Input::default(), Output::default())));
-    let mut up = Direction {
-        data: early,
-        count: 0,
-        state: State::Open,
-    };
-    let mut down = Direction::default();
+/// Passes bytes until both sides are done or one fails; the counts are of what was passed on from the client and from the server.
+///
+/// Once one side has closed, the tunnel ends when nothing was passed on for as long as `patience`.
+pub(super) async fn join(
+    client: &impl Side,
+    server: Tunnel,
+    early: Bytes,
+    patience: Option<Duration>,
+) -> (u64, u64) {
+    let mut up = Direction::new(early);
+    let mut down = Direction::new(server.early);
+    let server = Plain(RefCell::new((
+        server.stream,
+        Input::default(),
+        Output::default(),
+    )));
+    let deadline = Deadline::new();
+    let mut passed = None;
     poll_fn(|cx| {
-        let first = up.poll(client, &server, cx);
-        let second = down.poll(&server, client, cx);
-        match (first, second) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(()),
-            _ => Poll::Pending,
+        let first = up.poll(client, &server, cx)?;
+        let second = down.poll(&server, client, cx)?;
+        if first.is_ready() && second.is_ready() {
+            return Poll::Ready(Ok(()));
         }
+        if up.state == State::Open && down.state == State::Open {
+            return Poll::Pending;
+        }
+        let now = up.count + down.count;
+        if passed != Some(now) {
+            passed = Some(now);
+            deadline.set(patience);
+        }
+        deadline.poll_expired(cx).map(io::Result::Ok)
     })
-    .await;
+    .await
+    // Whichever way it ended, it has.
+    .ok();
     (up.count, down.count)
 }
 
-#[derive(Default)]
 struct Direction {
+    /// What is being written.
     data: Bytes,
+    /// How much of it was read.
+    length: u64,
     count: u64,
     state: State,
 }
 
-#[derive(Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
-    #[default]
     Open,
     Closing,
     Closed,
 }
 
 impl Direction {
+    fn new(data: Bytes) -> Self {
+        Self {
+            length: data.len() as u64,
+            data,
+            count: 0,
+            state: State::Open,
+        }
+    }
+
     fn poll(
         &mut self,
         from: &impl Side,
@@ -75,9 +107,10 @@ impl Direction {
                     self.state = State::Closed;
                 }
                 State::Open => {
-                    self.count += self.data.len() as u64;
                     ready!(to.poll_write(&mut self.data, cx))?;
+                    self.count += std::mem::take(&mut self.length);
                     self.data = ready!(from.poll_read(cx))?;
+                    self.length = self.data.len() as u64;
                     if self.data.is_empty() {
                         self.state = State::Closing;
                     }

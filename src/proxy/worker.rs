@@ -18,8 +18,11 @@ use crate::{
     exchange::{Exchange, Response, forwarded::Forwarding},
     observe::{AccessLog, Metrics},
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
-    upstream::Upstream,
+    upstream::{Upstream, resolve::Doubts},
 };
+
+/// How often a worker clears up.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Answers for `api@internal` and its kin. Lives with the control thread's rooms, which the request path does not know.
 pub trait Internals: Send + Sync {
@@ -41,6 +44,8 @@ pub struct Parts {
     pub access_log: AccessLog,
     pub metrics: Metrics,
     pub stack: Option<Stack>,
+    /// Where to say that a server does not answer at the address its name had.
+    pub doubts: Doubts,
 }
 
 /// The state of a worker thread.
@@ -68,7 +73,7 @@ impl Worker {
     pub fn new(parts: Parts) -> Rc<Self> {
         Rc::new(Self {
             snapshot: RefCell::new(CachedSnapshot::new(parts.cell)),
-            upstream: Upstream::default(),
+            upstream: Upstream::new(parts.doubts),
             internals: parts.internals,
             draining: parts.forwarding.iter().map(|_| Cell::new(false)).collect(),
             forwarding: parts.forwarding,
@@ -84,6 +89,16 @@ impl Worker {
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(self.snapshot.borrow_mut().get())
+    }
+
+    /// Clears up behind the requests, for as long as the worker lives: idle connections that are of no more use, and a snapshot that
+    /// would otherwise live until the next request.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.snapshot.borrow_mut().get();
+            self.upstream.sweep();
+        }
     }
 
     /// Whether connections of this entry point should end after the answer they are at.

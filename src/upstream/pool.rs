@@ -4,23 +4,20 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
-use super::{Answer, Failure, Outgoing, connect, http1, http2};
+use super::{Answer, Failure, Outgoing, connect, http1, http2, resolve::Doubts};
 use crate::{
     exchange::Body,
     observe::OpenConnection,
     service::{Scheme, Server},
 };
 
-/// How often idle connections are looked over.
-const SWEEP: Duration = Duration::from_secs(1);
-
 /// All connections of one worker to servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Upstream {
     homes: RefCell<Vec<Option<Rc<Home>>>>,
+    doubts: Doubts,
 }
 
 /// The connections of one worker to one server.
@@ -38,6 +35,14 @@ pub struct Home {
 }
 
 impl Upstream {
+    /// No connections yet. `doubts` is told of servers that do not answer at the address their name had.
+    pub fn new(doubts: Doubts) -> Self {
+        Self {
+            homes: RefCell::default(),
+            doubts,
+        }
+    }
+
     /// Sends a request to `server`, over a connection at hand or a new one.
     pub async fn send(
         &self,
@@ -46,11 +51,17 @@ impl Upstream {
         body: Body,
     ) -> Result<Answer, Failure> {
         let home = self.home(server);
-        match server.scheme {
+        let outcome = match server.scheme {
             Scheme::H2c => home.send_h2(request, body).await,
             Scheme::Https if home.may_use_h2(&request) => home.send_negotiated(request, body).await,
             Scheme::Http | Scheme::Https => home.send_h1(request, body).await,
+        };
+        if let Err(failure) = &outcome
+            && failure.fault.nothing_sent()
+        {
+            self.doubts.raise(&server.host);
         }
+        outcome
     }
 
     fn home(&self, server: &Arc<Server>) -> Rc<Home> {
@@ -65,17 +76,14 @@ impl Upstream {
         }
     }
 
-    /// Closes idle connections that are dead or too old, and those to servers no configuration names any more. Never returns.
-    pub async fn sweep(&self) {
-        loop {
-            tokio::time::sleep(SWEEP).await;
-            for home in self.homes.borrow_mut().iter_mut() {
-                let Some(kept) = home else { continue };
-                kept.sweep();
-                // Beside us only the snapshot holds a server; when it is gone, so are its connections.
-                if Arc::strong_count(&kept.server) == 1 && Rc::strong_count(kept) == 1 {
-                    *home = None;
-                }
+    /// Closes idle connections that are dead or too old, and those to servers no configuration names any more.
+    pub fn sweep(&self) {
+        for home in self.homes.borrow_mut().iter_mut() {
+            let Some(kept) = home else { continue };
+            kept.sweep();
+            // Beside us only the snapshot holds a server; when it is gone, so are its connections.
+            if Arc::strong_count(&kept.server) == 1 && Rc::strong_count(kept) == 1 {
+                *home = None;
             }
         }
     }

@@ -179,6 +179,83 @@ async fn a_second_signal_forces_the_end() {
 }
 
 #[tokio::test]
+async fn a_drain_does_not_wait_for_connections_without_a_request() {
+    let server = slow_server().await;
+    for (what, bytes) in [
+        ("silent", &b""[..]),
+        (
+            "half a handshake",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        ),
+        ("half a preface", b"PRI * HTTP/2.0\r\n"),
+        (
+            "HTTP/2 without settings",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ),
+        (
+            "HTTP/2 that does not answer the farewell",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        ),
+    ] {
+        let patient = json!({
+            "lifeCycle": {"graceTimeOut": "60s"},
+            "respondingTimeouts": {"headerTimeout": "60s", "idleTimeout": "60s"},
+        });
+        let mut proxy = stage(&server, patient).await;
+        let mut raw = Raw::open(proxy.addr("web")).await;
+        raw.send(bytes).await;
+        // Long enough for the proxy to have read it.
+        assert_eq!(proxy.client().get("/").await.status, 200);
+        proxy.signal("TERM");
+        let start = Instant::now();
+        assert!(proxy.exited().await.success(), "{what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{what}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_has_arrived_before_the_drain_is_answered() {
+    let server = slow_server().await;
+    let patient = json!({"lifeCycle": {"graceTimeOut": "20s"}});
+    let mut proxy = stage(&server, patient).await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("GET / HT").await;
+    assert_eq!(proxy.client().get("/").await.status, 200);
+    proxy.signal("TERM");
+    raw.send("TP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+    assert!(proxy.exited().await.success());
+}
+
+#[tokio::test]
+async fn what_a_reload_leaves_behind_goes_without_another_request() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = format!("http://{}", listener.local_addr().unwrap());
+    let server = slow_server().await;
+    let proxy = proxy(&all_to(&[old])).run().await;
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut upstream = Raw { stream };
+    upstream.head().await;
+    upstream
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+    proxy.write_routing("main.yml", &all_to(&[server.url()]));
+    // The connection is kept for the next request, until no configuration names its server.
+    let closed = upstream.rest_for(Duration::from_secs(10)).await.closed;
+    assert!(
+        closed,
+        "an idle worker keeps the configuration of yesterday"
+    );
+}
+
+#[tokio::test]
 async fn connections_have_a_life_time_and_a_number_of_requests() {
     let server = slow_server().await;
     let counted = stage(&server, json!({"keepAliveMaxRequests": 3})).await;

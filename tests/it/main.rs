@@ -38,4 +38,5 @@ mod side_by_side;
 mod storm;
 mod streaming;
 mod tls;
+mod upgrades;
 mod uploads;

@@ -172,7 +172,7 @@ async fn an_upload_takes_as_long_as_it_makes_progress() {
         .await;
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        raw.send([b'x'; 4096]).await;
+        raw.send(vec![b'x'; 4096]).await;
     }
     assert_eq!(status(&mut raw).await, 200);
     assert_eq!(server.last().body.len(), 40960);

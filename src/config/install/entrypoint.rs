@@ -107,6 +107,9 @@ pub struct RespondingTimeouts {
     pub header_timeout: Span,
     /// `bodyProgressTimeout` (Portway): a body must go on by at least 1 KiB in this time, 0 for no limit. Default 30s.
     pub body_progress_timeout: Span,
+    /// `halfClosedTimeout` (Portway): a tunnel that one side has closed must carry bytes of the other in this time, 0 for no limit.
+    /// Default 30s.
+    pub half_closed_timeout: Span,
 }
 
 impl Default for RespondingTimeouts {
@@ -117,6 +120,7 @@ impl Default for RespondingTimeouts {
             idle_timeout: Span::from_secs(180),
             header_timeout: Span::from_secs(10),
             body_progress_timeout: Span::from_secs(30),
+            half_closed_timeout: Span::from_secs(30),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -32,6 +32,21 @@ pub type Addresses = BTreeMap<Arc<str>, Arc<[IpAddr]>>;
 pub struct Resolver {
     names: watch::Sender<BTreeSet<Arc<str>>>,
     results: watch::Receiver<Results>,
+    doubts: Doubts,
+}
+
+/// Where to say that a name may have other addresses by now. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Doubts(mpsc::Sender<Arc<str>>);
+
+impl Doubts {
+    /// Has `host` asked for again soon, if it is a name that is kept resolved.
+    pub fn raise(&self, host: &str) {
+        if host.parse::<IpAddr>().is_err() {
+            // What does not fit is said again with the next failure.
+            self.0.try_send(host.into()).ok();
+        }
+    }
 }
 
 /// What the task publishes.
@@ -72,13 +87,25 @@ impl Resolver {
     pub fn new(lookup: impl Lookup) -> (Self, impl Future<Output = ()> + Send) {
         let (names, wanted) = watch::channel(BTreeSet::new());
         let (publish, results) = watch::channel(Results::default());
+        let (doubts, doubted) = mpsc::channel(MOST_DOUBTS);
         let keeper = Keeper {
             lookup,
             publish,
+            doubted,
             entries: BTreeMap::new(),
             asking: FuturesUnordered::new(),
         };
-        (Self { names, results }, keeper.run(wanted))
+        let resolver = Self {
+            names,
+            results,
+            doubts: Doubts(doubts),
+        };
+        (resolver, keeper.run(wanted))
+    }
+
+    /// Where connections that fail are told of.
+    pub fn doubts(&self) -> Doubts {
+        self.doubts.clone()
     }
 
     /// Says which names are to be kept resolved, all others are forgotten; waits until each was asked for once, `patience` at most.
@@ -117,6 +144,7 @@ impl Resolver {
 struct Keeper<L> {
     lookup: L,
     publish: watch::Sender<Results>,
+    doubted: mpsc::Receiver<Arc<str>>,
     entries: BTreeMap<Arc<str>, Entry>,
     asking: FuturesUnordered<Asking>,
 }
@@ -124,6 +152,8 @@ struct Keeper<L> {
 type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
 type Asked = (Arc<str>, Result<Answer, LookupError>);
 
+/// Doubts that wait to be looked at.
+const MOST_DOUBTS: usize = 64;
 /// Questions under way at a time.
 const MOST_AT_ONCE: usize = 32;
 
@@ -161,6 +191,11 @@ impl<L: Lookup> Keeper<L> {
             tokio::select! {
                 changed = wanted.changed() => return changed.is_ok(),
                 Some((name, result)) = self.asking.next() => self.answered(&name, result),
+                Some(name) = self.doubted.recv() => {
+                    if let Some(entry) = self.entries.get_mut(&name) {
+                        entry.doubt();
+                    }
+                }
                 () = due => {}
             }
         }
@@ -226,6 +261,8 @@ impl<L: Lookup> Keeper<L> {
 struct Entry {
     addresses: Option<Arc<[IpAddr]>>,
     due: Instant,
+    /// When the last answer came.
+    answered: Instant,
     asking: bool,
     asked: bool,
     /// Answers missed in a row.
@@ -246,6 +283,7 @@ impl Entry {
         Self {
             addresses: None,
             due: now,
+            answered: now,
             asking: false,
             asked: false,
             failures: 0,
@@ -256,6 +294,7 @@ impl Entry {
     fn take(&mut self, result: Result<Answer, LookupError>, now: Instant) {
         self.asking = false;
         self.asked = true;
+        self.answered = now;
         match result {
             Ok(answer) if !answer.addresses.is_empty() => {
                 self.failures = 0;
@@ -272,6 +311,13 @@ impl Entry {
             }
             // The name server is not well; what it said last is the best there is.
             Err(LookupError::Failed(_)) => self.back_off(now),
+        }
+    }
+
+    /// Somebody found nobody at the address: asks again, but no more often than an answer of the shortest lifetime would be.
+    fn doubt(&mut self) {
+        if self.failures == 0 {
+            self.due = self.due.min(self.answered + SHORTEST);
         }
     }
 

@@ -109,6 +109,34 @@ async fn names_are_asked_again_when_their_answers_expire() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn doubts_have_a_name_asked_for_again_but_not_often() {
+    let script = Script::default();
+    script.say("app", answer(&["10.0.0.1"], 30));
+    let (resolver, work) = Resolver::new(script.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(work);
+    let first = resolver.resolve(names(&["app"]), PATIENCE).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(script.asked("app"), 1);
+
+    script.say("app", answer(&["10.0.0.2"], 30));
+    let doubts = resolver.doubts();
+    for host in ["app", "nobody", "10.0.0.1", "app"] {
+        doubts.raise(host);
+    }
+    let second = tokio::time::timeout(Duration::from_secs(1), resolver.changed(&first)).await;
+    assert_eq!(of(&second.unwrap(), "app").unwrap(), ["10.0.0.2"]);
+    assert_eq!(script.asked("app"), 2);
+    // A hundred failures a second are one question a second.
+    for _ in 0..300 {
+        doubts.raise("app");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let asked = script.asked("app");
+    assert!((4..=6).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_name_server_holds_nobody_up() {
     let script = Script::default();
     script.say("quick", answer(&["10.0.0.1"], 3));
