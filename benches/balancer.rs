@@ -13,8 +13,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 use portway::service::{
-    BudgetSettings, PickKey, ServerSettings, ServerUrl, Service, ServiceSettings, Slots,
-    StickySettings, Strategy, Thresholds, Transport,
+    BudgetSettings, Condition, HoldSettings, PickKey, ServerSettings, ServerUrl, Service,
+    ServiceSettings, Slots, StickySettings, Strategy, Thresholds, Transport,
 };
 
 const ROUNDS: usize = 7;
@@ -51,6 +51,7 @@ fn service(strategy: Strategy, servers: usize, sticky: bool) -> Service {
         weight: 1 + (number % 3) as i64,
         preserve_path: false,
         addresses: Vec::new(),
+        condition: Condition::Ready,
     };
     let settings = ServiceSettings {
         name: "bench@file".into(),
@@ -63,6 +64,8 @@ fn service(strategy: Strategy, servers: usize, sticky: bool) -> Service {
         passive: None,
         flush_interval: None,
         budget: BudgetSettings::default(),
+        hold: HoldSettings::default(),
+        warm_up: None,
     };
     Service::build(settings, None, &Slots::default(), Instant::now())
 }

@@ -15,8 +15,8 @@ use crate::{
         units::Span,
     },
     service::{
-        BudgetSettings, CheckMode, HealthCheck, PassiveSettings, Scheme, ServerSettings, ServerUrl,
-        Service, ServiceSettings, StickySettings, Strategy, Thresholds,
+        BudgetSettings, CheckMode, Condition, HealthCheck, HoldSettings, PassiveSettings, Scheme,
+        ServerSettings, ServerUrl, Service, ServiceSettings, StickySettings, Strategy, Thresholds,
     },
 };
 
@@ -181,6 +181,7 @@ impl Draft<'_> {
             }
         };
         let core = &self.stage.input.install.core;
+        let providers = &self.stage.input.install.providers;
         Some(ServiceSettings {
             name: Arc::clone(&definition.name),
             servers: servers?,
@@ -195,6 +196,8 @@ impl Draft<'_> {
                 percent: percent(core.retry_budget.percent),
                 per_second: core.retry_budget.min_per_second,
             },
+            hold: hold(balancer.hold.or(providers.hold(&definition.provider))),
+            warm_up: balancer.slow_start.positive(),
         })
     }
 
@@ -213,6 +216,7 @@ impl Draft<'_> {
                     url,
                     weight: server.weight,
                     preserve_path: server.preserve_path,
+                    condition: condition(&server.condition),
                 }),
                 Err(error) => {
                     let message = format!("the URL {:?} cannot be used: {error}", server.url);
@@ -331,6 +335,22 @@ impl Draft<'_> {
         let field = format!("loadBalancer.{field}");
         self.findings
             .push(self.definition.error(Kind::Service, &field, message));
+    }
+}
+
+fn hold(hold: routing::Hold) -> HoldSettings {
+    HoldSettings {
+        timeout: hold.timeout().at_least_zero(),
+        max_requests: hold.max_requests(),
+    }
+}
+
+fn condition(condition: &routing::Condition) -> Condition {
+    match condition {
+        routing::Condition::Ready => Condition::Ready,
+        routing::Condition::Waiting(reason) => Condition::Waiting(Arc::clone(reason)),
+        routing::Condition::Unhealthy(reason) => Condition::Unhealthy(Arc::clone(reason)),
+        routing::Condition::Leaving(reason) => Condition::Leaving(Arc::clone(reason)),
     }
 }
 

@@ -162,6 +162,7 @@ impl Control {
         let Some(compiled) = compiled else { return };
         let compiled = Arc::new(compiled);
         let replaced = self.cell.swap(Arc::clone(&compiled.snapshot));
+        reconcile::enact(&compiled.snapshot, &replaced);
         self.tell(&compiled, arrived);
         self.live.follow(&compiled, replaced);
         self.current = Some(compiled);

@@ -1,13 +1,18 @@
 //! What has to follow a swap: health checks of the servers that are there now, metrics, and the end of the old snapshot.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
 
 use tracing::{info, warn};
 
 use crate::{
     compile::{Compiled, certificate_entries},
     observe::{Metrics, ServerMetrics},
-    service::{HealthChange, Server},
+    service::{ConditionChange, HealthChange, Server},
     snapshot::{Snapshot, catalog::CertificateEntry},
     upstream::probe::Checker,
 };
@@ -89,6 +94,38 @@ impl fmt::Debug for Live {
             .field("checked", &self.checker.len())
             .field("retired", &self.retired.len())
             .finish()
+    }
+}
+
+/// Lets the servers be what the snapshot that just went live says, and those that it does not name any more take no new request.
+pub(super) fn enact(current: &Snapshot, replaced: &Snapshot) {
+    let now = Instant::now();
+    for service in &current.services {
+        for change in service.enact(now) {
+            log_condition(&service.name, &change);
+        }
+    }
+    let kept: HashSet<u64> = servers(current).map(|server| server.serial()).collect();
+    for server in servers(replaced).filter(|server| !kept.contains(&server.serial())) {
+        server.retire(now);
+    }
+}
+
+fn servers(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Server>> {
+    snapshot
+        .services
+        .iter()
+        .flat_map(|service| &service.servers)
+}
+
+fn log_condition(service: &str, change: &ConditionChange) {
+    let server = &*change.server.name;
+    let state = change.now.word();
+    match change.now.reason() {
+        Some(reason) => {
+            info!(service, server, %reason, "the server is {state} and takes no new request")
+        }
+        None => info!(service, server, "the server is {state}"),
     }
 }
 

@@ -146,6 +146,17 @@ pub const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::BAD_REQUEST,
 };
 
+/// The answer when a service has no usable server and may have one soon.
+pub fn unavailable(reason: Option<&str>) -> Response {
+    let mut response = Fault::ours(FaultKind::NoServer).response();
+    if let Some(reason) = reason {
+        *response.body_mut() = Body::from(format!("no available server: {reason}\n"));
+    }
+    let headers = response.headers_mut();
+    headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// The reason phrase of `status`, also for the codes without a registered one.
 pub fn reason_phrase(status: StatusCode) -> &'static str {
     match status {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytestring::ByteString;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 pub use body::Body;
 pub use fault::{Blame, Fault, FaultKind};
@@ -88,6 +88,30 @@ pub struct RequestHead {
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
 }
+
+impl RequestHead {
+    /// Whether doing it twice is the same as doing it once (RFC 9110 section 9.2.2).
+    pub fn is_repeatable(&self) -> bool {
+        let safe = matches!(
+            self.method,
+            Method::GET
+                | Method::HEAD
+                | Method::OPTIONS
+                | Method::TRACE
+                | Method::PUT
+                | Method::DELETE
+        );
+        (safe && self.upgrade.is_none())
+            || IDEMPOTENCY_KEYS
+                .iter()
+                .any(|name| self.headers.contains_key(name))
+    }
+}
+
+static IDEMPOTENCY_KEYS: [HeaderName; 2] = [
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("x-idempotency-key"),
+];
 
 /// What is known of a client connection; one per connection, shared by its exchanges.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::OnceLock,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus::{
@@ -89,6 +89,14 @@ fn services(registry: &Registry, series: &Series, page: &mut Page) {
         page.event(&names::RETRIES, &[name], service.retries.get());
         page.event(&names::RETRIES_EXHAUSTED, &[name], service.exhausted.get());
         page.event(&names::RETRY_BUDGET, &[name], service.budget.get());
+        page.number(&names::HELD, &[name], service.held.get() as f64);
+        let holds = service.holds.get();
+        page.event(&names::HOLDS, &[name], holds);
+        if holds > 0 {
+            let held = Duration::from_micros(service.held_micros.get());
+            page.number(&names::HELD_SECONDS, &[name], held.as_secs_f64());
+        }
+        page.event(&names::HOLD_REFUSALS, &[name], service.hold_refusals.get());
         for (reason, count) in service.faults.get() {
             page.number(&names::FAULTS, &[name, reason], count as f64);
         }

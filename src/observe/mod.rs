@@ -21,7 +21,7 @@ pub use counter::{Counter, Gauge};
 pub use labels::{HeaderLabels, MethodLabel, Protocol, TlsLabel};
 pub use log::{Log, LogError};
 pub use metrics::{
-    CertificateExpiry, EntryPointMetrics, Metrics, MiddlewareMetrics, OpenConnection, Reload,
+    CertificateExpiry, EntryPointMetrics, Held, Metrics, MiddlewareMetrics, OpenConnection, Reload,
     ServerMetrics, ServerState, ServerView, ServiceMetrics, WatchedLog,
 };
 pub use traffic::{Sample, TrafficMetrics};

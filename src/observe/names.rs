@@ -206,6 +206,26 @@ pub(super) const FAULTS: Metric = counter(
     &["service", "reason"],
     "Attempts that failed, by reason.",
 );
+pub(super) const HELD: Metric = gauge(
+    "portway_service_held_requests",
+    &["service"],
+    "Requests that wait for a usable server now.",
+);
+pub(super) const HOLDS: Metric = counter(
+    "portway_service_holds_total",
+    &["service"],
+    "Requests that had to wait for a usable server.",
+);
+pub(super) const HELD_SECONDS: Metric = counter(
+    "portway_service_held_seconds_total",
+    &["service"],
+    "Time that requests spent waiting for a usable server, in seconds.",
+);
+pub(super) const HOLD_REFUSALS: Metric = counter(
+    "portway_service_hold_refusals_total",
+    &["service"],
+    "Requests answered at once because too many others waited for a usable server.",
+);
 pub(super) const SERVER_STATE: Metric = gauge(
     "portway_service_server_state",
     &["service", "url", "reason"],
@@ -308,6 +328,10 @@ pub fn all() -> Vec<Metric> {
         RETRIES_EXHAUSTED,
         RETRY_BUDGET,
         FAULTS,
+        HELD,
+        HOLDS,
+        HELD_SECONDS,
+        HOLD_REFUSALS,
         SERVER_STATE,
         SERVER_IN_FLIGHT,
         SERVER_OPEN,

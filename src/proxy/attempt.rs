@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderName, HeaderValue, Method, header::SET_COOKIE};
+use http::{HeaderValue, header::SET_COOKIE};
 
 use super::Journey;
 use crate::{
-    exchange::{Blame, Body, Fault, FaultKind, RequestHead, Response, forwarded},
+    exchange::{Blame, Body, Fault, FaultKind, Response, fault, forwarded},
     service::{Outcome, PickKey, Server, ServerId, Service},
     snapshot::Route,
     upstream::{Answer, Failure, Interim, Outgoing},
@@ -35,15 +35,56 @@ impl Tried {
     }
 }
 
+/// What comes after an attempt that failed.
+enum Next {
+    Same,
+    Other,
+    /// No server is left; one may come.
+    Later,
+}
+
+/// How far a request has come with the servers of its service.
+pub(super) struct Course {
+    tried: Tried,
+    attempts: u32,
+    /// Attempts that failed after something was sent.
+    pub(super) sent: u32,
+    pub(super) fault: Fault,
+    /// The body, as long as the request may be sent.
+    pub(super) body: Option<Body>,
+}
+
+impl Course {
+    fn new(body: Body) -> Self {
+        Self {
+            tried: Tried::default(),
+            attempts: 0,
+            sent: 0,
+            fault: Fault::ours(FaultKind::NoServer),
+            body: Some(body),
+        }
+    }
+
+    /// Every server may be tried again.
+    pub(super) fn forget(&mut self) {
+        self.tried = Tried::default();
+    }
+
+    /// Whether no further server can be tried before some are forgotten.
+    pub(super) fn is_full(&self) -> bool {
+        self.tried.count == MAX_ATTEMPTS
+    }
+}
+
 /// A server, and the cookie that keeps the client on it.
 type Picked = (Arc<Server>, Option<HeaderValue>);
 
 impl Journey {
-    /// Sends the request to a server of `service`, and to another one where that is safe.
+    /// Sends the request to a server of `service`, to another one where that is safe, and later where that is worth waiting for.
     pub(super) async fn forward(
         &mut self,
         route: &Route,
-        service: &Service,
+        service: &Arc<Service>,
         interim: Option<&dyn Interim>,
     ) -> Response {
         let append = !self.exchange.omit_forwarded_for
@@ -54,20 +95,51 @@ impl Journey {
             append,
         );
         service.budget.request();
-        let mut tried = Tried::default();
-        let mut fault = Fault::ours(FaultKind::NoServer);
-        let mut body = self.exchange.body.take();
+        let mut course = Course::new(self.exchange.body.take());
+        if let Some(response) = self.attempts(route, service, interim, &mut course).await {
+            return response;
+        }
+        self.server = None;
+        if course.body.is_some()
+            && let Some(response) = Box::pin(self.hold(service, interim, &mut course)).await
+        {
+            return response;
+        }
+        if course.attempts == 0 {
+            self.count_failure(route, course.fault);
+        }
+        if self.origin.retries > 0 {
+            route.service_metrics.retries_exhausted();
+        }
+        self.server = None;
+        match service.excuse() {
+            Some(reason) if course.fault.kind == FaultKind::NoServer => {
+                self.origin.fault = Some(course.fault);
+                fault::unavailable(Some(reason))
+            }
+            _ => self.give_up(course.fault),
+        }
+    }
+
+    /// Sends the request to one server after the other; none if no answer came of it. Then `course` says why, and whether the request
+    /// may still be sent.
+    pub(super) async fn attempts(
+        &mut self,
+        route: &Route,
+        service: &Service,
+        interim: Option<&dyn Interim>,
+        course: &mut Course,
+    ) -> Option<Response> {
         let mut again: Option<Picked> = None;
-        while tried.count < MAX_ATTEMPTS {
-            let (server, cookie) = match again.take() {
-                Some(picked) => picked,
-                None => match self.pick(service, tried.ids()) {
-                    Some(picked) => picked,
-                    None => break,
-                },
-            };
-            tried.add(server.id);
-            if tried.count > 1 {
+        while !course.is_full() {
+            let picked = again
+                .take()
+                .or_else(|| self.pick(service, course.tried.ids()));
+            let (server, cookie) = picked?;
+            let body = course.body.take()?;
+            course.tried.add(server.id);
+            course.attempts += 1;
+            if course.attempts > 1 {
                 self.origin.retries += 1;
                 route.service_metrics.retried();
             }
@@ -77,33 +149,27 @@ impl Journey {
                     if let Some(cookie) = cookie {
                         response.headers_mut().append(SET_COOKIE, cookie);
                     }
-                    return response;
+                    return Some(response);
                 }
                 Err(mut failure) => {
-                    fault = failure.fault;
-                    self.count_failure(route, fault);
-                    let Some(whole) = kept.or_else(|| failure.body.take()) else {
-                        break;
+                    course.fault = failure.fault;
+                    self.count_failure(route, failure.fault);
+                    course.sent += u32::from(!failure.unprocessed);
+                    let whole = kept.or_else(|| failure.body.take())?;
+                    let next = self.next_try(route, service, course, &failure)?;
+                    course.body = Some(whole);
+                    again = match next {
+                        Next::Same => Some((server, cookie)),
+                        Next::Other => None,
+                        Next::Later => return None,
                     };
-                    let Some(same) = self.next_try(route, service, &tried, &failure) else {
-                        break;
-                    };
-                    body = whole;
-                    again = same.then_some((server, cookie));
                 }
             }
         }
-        if tried.count == 0 {
-            self.count_failure(route, fault);
-        }
-        if self.origin.retries > 0 {
-            route.service_metrics.retries_exhausted();
-        }
-        self.server = None;
-        self.give_up(fault)
+        None
     }
 
-    fn count_failure(&self, route: &Route, fault: Fault) {
+    pub(super) fn count_failure(&self, route: &Route, fault: Fault) {
         route.service_metrics.failed(fault.reason());
         if fault.kind == FaultKind::BodyTimeout && fault.blame == Blame::Client {
             self.worker.timed_out(
@@ -156,7 +222,10 @@ impl Journey {
         let answer = self.worker.upstream.send(server, outgoing, body).await;
         self.origin.attempted(&server.name, sent);
         match answer {
-            Ok(answer) => Ok(self.accept(server, answer, sent)),
+            Ok(answer) => {
+                service.room.prove();
+                Ok(self.accept(server, answer, sent))
+            }
             Err(failure) => {
                 note(server.observe(Outcome::Failed(failure.fault)), server);
                 Err(failure)
@@ -187,20 +256,25 @@ impl Journey {
         response
     }
 
-    /// Whether there is a next try, and whether it goes to the same server.
+    /// What comes after a failure; none if that was the last try.
     fn next_try(
         &self,
         route: &Route,
         service: &Service,
-        tried: &Tried,
+        course: &Course,
         failure: &Failure,
-    ) -> Option<bool> {
-        let elsewhere = service.can_pick(&self.key(tried.ids()));
+    ) -> Option<Next> {
+        let other = service.can_pick(&self.key(course.tried.ids()));
         // A connection that went stale says nothing about its server, and no client loses its session over it.
         let same =
-            failure.fault.kind == FaultKind::StaleConnection && (service.is_sticky() || !elsewhere);
-        let possible = tried.count < MAX_ATTEMPTS && (same || elsewhere);
-        (possible && self.may_retry(route, service, failure)).then_some(same)
+            failure.fault.kind == FaultKind::StaleConnection && (service.is_sticky() || !other);
+        let next = match (course.is_full(), same, other) {
+            (false, true, _) => Next::Same,
+            (false, false, true) => Next::Other,
+            _ if service.may_hold() || self.is_outdated() => Next::Later,
+            _ => return None,
+        };
+        self.may_retry(route, service, failure).then_some(next)
     }
 
     /// Whether the request may be sent once more: never when it may have been processed and repeating it could do harm, and never
@@ -215,10 +289,10 @@ impl Journey {
             // needs no budget; a connect that timed out held the client up.
             FaultKind::Connect | FaultKind::Tls => return true,
             FaultKind::ConnectTimeout => true,
-            FaultKind::StaleConnection if failure.unprocessed || is_repeatable(head) => {
+            FaultKind::StaleConnection if failure.unprocessed || head.is_repeatable() => {
                 return true;
             }
-            FaultKind::Reset => is_repeatable(head),
+            FaultKind::Reset => head.is_repeatable(),
             _ => false,
         };
         if allowed && !service.budget.withdraw() {
@@ -236,23 +310,6 @@ fn replayable(body: &Body) -> Option<Body> {
         Body::Full(bytes) => Some(Body::Full(bytes.clone())),
         Body::Stream(_) => None,
     }
-}
-
-static IDEMPOTENCY_KEYS: [HeaderName; 2] = [
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("x-idempotency-key"),
-];
-
-/// Whether doing it twice is the same as doing it once (RFC 9110 section 9.2.2).
-fn is_repeatable(head: &RequestHead) -> bool {
-    let safe = matches!(
-        head.method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    );
-    (safe && head.upgrade.is_none())
-        || IDEMPOTENCY_KEYS
-            .iter()
-            .any(|name| head.headers.contains_key(name))
 }
 
 fn note(change: Option<crate::service::HealthChange>, server: &Server) {

@@ -1,6 +1,7 @@
 //! The journey of one request: route, plan, service, answer. The whole life of a request is readable here.
 
 mod attempt;
+mod hold;
 pub mod layer;
 mod record;
 mod worker;

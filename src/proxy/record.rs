@@ -61,6 +61,8 @@ pub(super) struct Origin {
     /// Time spent waiting for servers' heads.
     waited: Duration,
     pub(super) retries: u32,
+    /// Time spent waiting for a usable server.
+    pub(super) held: Duration,
     pub(super) fault: Option<Fault>,
     /// The protocol the server switched to.
     pub(super) upgrade: Option<HeaderValue>,
@@ -204,6 +206,7 @@ impl Journey {
             status,
             response_size: sent.bytes,
             retries: self.origin.retries,
+            held: self.origin.held,
             tls: self.session().map(|tls| TlsRecord {
                 version: tls.version,
                 cipher: tls.cipher,

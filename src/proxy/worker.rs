@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    future::Future,
+    future::{Future, pending},
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::layer::Stack;
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// How often a worker clears up.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How soon after a new configuration.
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// Answers for `api@internal` and its kin. Lives with the control thread's rooms, which the request path does not know.
 pub trait Internals: Send + Sync {
@@ -92,13 +94,29 @@ impl Worker {
     }
 
     /// Clears up behind the requests, for as long as the worker lives: idle connections that are of no more use, and a snapshot that
-    /// would otherwise live until the next request.
+    /// would otherwise live until the next request. Soon after a new configuration, because servers may have gone with it.
     pub async fn sweep(&self) {
+        let mut changes = self.changes();
         loop {
-            tokio::time::sleep(SWEEP).await;
+            let swapped = async {
+                if changes.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+                // What the configuration says of its servers takes effect right behind it.
+                tokio::time::sleep(SETTLE).await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP) => {}
+                () = swapped => {}
+            }
             self.snapshot.borrow_mut().get();
             self.upstream.sweep();
         }
+    }
+
+    /// Hears of every new snapshot from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.snapshot.borrow().changes()
     }
 
     /// Whether connections of this entry point should end after the answer they are at.

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use super::server::{Padded, Server};
@@ -46,6 +47,8 @@ pub(super) struct Balancer {
     cycle: Cycle,
     /// FNV-1a is started from the client's IP, so only the names are kept (`hrw`).
     names: Box<[Arc<str>]>,
+    /// `slowStart`.
+    warm_up: Option<Duration>,
 }
 
 impl Balancer {
@@ -71,7 +74,14 @@ impl Balancer {
                 _ => Box::default(),
             },
             weights,
+            warm_up: None,
         }
+    }
+
+    /// Servers that are new or were down work up to their share over `time`. Not with `hrw`, where a client belongs to a server.
+    pub(super) fn warming_up(mut self, time: Option<Duration>) -> Self {
+        self.warm_up = time.filter(|_| self.strategy != Strategy::Rendezvous);
+        self
     }
 
     /// The place in the cycle, to be handed to the balancer of the next snapshot.
@@ -86,6 +96,23 @@ impl Balancer {
 
     /// Picks one of the servers that `eligible` admits.
     pub(super) fn pick(
+        &self,
+        servers: &[Arc<Server>],
+        client: IpAddr,
+        eligible: impl Fn(&Server) -> bool,
+    ) -> Option<usize> {
+        if let Some(time) = self.warm_up {
+            // A cold server passes some of its turns to the others.
+            let drawn = fastrand::f64();
+            let warm = |server: &Server| eligible(server) && server.warmth(time) > drawn;
+            if let Some(index) = self.pick_any(servers, client, warm) {
+                return Some(index);
+            }
+        }
+        self.pick_any(servers, client, eligible)
+    }
+
+    fn pick_any(
         &self,
         servers: &[Arc<Server>],
         client: IpAddr,

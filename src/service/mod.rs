@@ -6,7 +6,9 @@
 mod balancer;
 mod budget;
 mod check;
+mod condition;
 mod health;
+mod hold;
 mod server;
 mod sticky;
 mod transport;
@@ -29,7 +31,9 @@ pub use self::{
     balancer::Strategy,
     budget::{BudgetSettings, RetryBudget},
     check::{CheckMode, HealthCheck},
+    condition::Condition,
     health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness, Thresholds},
+    hold::{HoldSettings, Room, Seat},
     server::{InFlight, Outcome, Scheme, Server, ServerId, ServerUrl, ServerUrlError, Slots},
     sticky::StickySettings,
     transport::Transport,
@@ -50,8 +54,13 @@ pub struct Service {
     /// `None`: every write of the server is sent on at once.
     pub flush_interval: Option<Duration>,
     pub budget: Arc<RetryBudget>,
+    pub hold: HoldSettings,
+    /// Where requests wait while no server is usable.
+    pub room: Arc<Room>,
     balancer: Balancer,
     sticky: Option<Sticky>,
+    /// What the provider says of each server.
+    conditions: Box<[Condition]>,
 }
 
 /// What a service is built from: plain values, with everything resolved.
@@ -67,6 +76,9 @@ pub struct ServiceSettings {
     pub passive: Option<PassiveSettings>,
     pub flush_interval: Option<Duration>,
     pub budget: BudgetSettings,
+    pub hold: HoldSettings,
+    /// `slowStart`.
+    pub warm_up: Option<Duration>,
 }
 
 /// One `servers[]` entry.
@@ -77,6 +89,7 @@ pub struct ServerSettings {
     pub preserve_path: bool,
     /// What the URL's host name resolves to; not looked at if the host is an IP address.
     pub addresses: Vec<IpAddr>,
+    pub condition: Condition,
 }
 
 /// What a pick depends on.
@@ -113,10 +126,13 @@ impl Service {
         }
         let weights: Vec<i64> = members.iter().map(|member| member.weight).collect();
         let names: Vec<StickyName> = members.iter().map(|member| member.name.clone()).collect();
+        let conditions = members.iter().map(|member| member.condition.clone());
+        let conditions: Box<[Condition]> = conditions.collect();
         let mut known = Known::new(previous, slots, now);
+        known.checked = settings.health_check.is_some();
         let servers: Box<[Arc<Server>]> = members
             .into_iter()
-            .map(|member| known.find_or_make(member.parts))
+            .map(|member| known.find_or_make(member))
             .collect();
         if settings.strategy == Strategy::LeastTime {
             servers.iter().for_each(|server| server.measure_times());
@@ -141,8 +157,10 @@ impl Service {
                 &weights,
                 &keys,
                 cursor.unwrap_or_default(),
-            ),
+            )
+            .warming_up(settings.warm_up),
             sticky,
+            conditions,
             servers,
             pass_host_header: settings.pass_host_header,
             transport: settings.transport,
@@ -155,8 +173,52 @@ impl Service {
                     || Arc::new(RetryBudget::new(settings.budget, now)),
                     Arc::clone,
                 ),
+            hold: settings.hold,
+            room: previous.map_or_else(
+                || Arc::new(Room::new(now)),
+                |service| Arc::clone(&service.room),
+            ),
             name: settings.name,
         }
+    }
+
+    /// Lets the servers that were there before be in the condition that this service says, and tells those that changed. To be called
+    /// when the service goes live: until then the servers belong to the snapshot before. New servers are in their condition already.
+    pub fn enact(&self, now: Instant) -> Vec<ConditionChange> {
+        let mut changes = Vec::new();
+        for (server, condition) in self.servers.iter().zip(&self.conditions) {
+            let Some(before) = server.health.set_condition(condition, now) else {
+                continue;
+            };
+            match (&before, condition) {
+                // A server that was ready until it had to go has been of use.
+                (Condition::Ready, Condition::Leaving(_)) => self.room.prove(),
+                (_, Condition::Ready) => self.room.wake(),
+                _ => {}
+            }
+            changes.push(ConditionChange {
+                server: Arc::clone(server),
+                now: condition.clone(),
+            });
+        }
+        changes
+    }
+
+    /// Whether requests wait when no server is usable.
+    pub fn may_hold(&self) -> bool {
+        self.hold.is_on() && self.room.is_proven()
+    }
+
+    /// Why no server is ready although some are there, in a provider's words.
+    pub fn excuse(&self) -> Option<&Arc<str>> {
+        let mut reasons = self
+            .conditions
+            .iter()
+            .filter_map(|condition| match condition {
+                Condition::Waiting(reason) | Condition::Unhealthy(reason) => Some(reason),
+                Condition::Ready | Condition::Leaving(_) => None,
+            });
+        reasons.next()
     }
 
     /// Picks a server; `None` if all are down or tried already (503).
@@ -227,11 +289,20 @@ impl Service {
     }
 }
 
+/// A server's provider says something else of it.
+#[derive(Debug)]
+#[must_use]
+pub struct ConditionChange {
+    pub server: Arc<Server>,
+    pub now: Condition,
+}
+
 /// A server to be, with its place in the balancer.
 struct Member {
     parts: ServerParts,
     weight: i64,
     name: StickyName,
+    condition: Condition,
 }
 
 /// A host name with several addresses becomes several servers.
@@ -253,6 +324,7 @@ fn expand(server: &ServerSettings, settings: &ServiceSettings, members: &mut Vec
             },
             weight: server.weight,
             name,
+            condition: server.condition.clone(),
         });
     };
     let text = &server.url.text;
@@ -295,6 +367,10 @@ struct Known<'a> {
     servers: HashMap<Identity, Vec<Arc<Server>>>,
     slots: &'a Slots,
     now: Instant,
+    /// Whether an active check tells when a new server is ready.
+    checked: bool,
+    /// Whether others serve already, so that a new server need not be trusted blindly.
+    joins: bool,
 }
 
 impl<'a> Known<'a> {
@@ -303,6 +379,8 @@ impl<'a> Known<'a> {
             servers: HashMap::new(),
             slots,
             now,
+            checked: false,
+            joins: previous.is_some_and(|service| !service.servers.is_empty()),
         };
         for server in previous.iter().flat_map(|service| &service.servers) {
             known.add(server);
@@ -310,7 +388,8 @@ impl<'a> Known<'a> {
         known
     }
 
-    fn find_or_make(&mut self, parts: ServerParts) -> Arc<Server> {
+    fn find_or_make(&mut self, member: Member) -> Arc<Server> {
+        let parts = member.parts;
         let key = (Arc::clone(&parts.url.text), parts.address);
         let same = self.servers.get(&key).map_or(&[][..], Vec::as_slice);
         if let Some(server) = same.iter().find(|server| server.serves(&parts)) {
@@ -318,8 +397,11 @@ impl<'a> Known<'a> {
         }
         let health = match same.iter().find(|server| server.is_same_server(&parts)) {
             Some(server) => server.health.successor(parts.passive),
+            None if self.joins && !self.checked => Health::newcomer(self.now, parts.passive),
             None => Health::new(self.now, parts.passive),
         };
+        // Nobody knows the server yet, so it can be in its condition at once.
+        drop(health.set_condition(&member.condition, self.now));
         let server = Arc::new(Server::new(parts, health, self.slots));
         self.add(&server);
         server

@@ -14,7 +14,7 @@ use bytestring::ByteString;
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    Transport,
+    Condition, Transport,
     health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness},
 };
 use crate::{
@@ -143,10 +143,26 @@ impl Server {
         }
     }
 
+    /// Whether it is about to go or gone: it takes no new request, and its idle connections are of no use.
+    pub fn is_leaving(&self) -> bool {
+        self.health.is_leaving()
+    }
+
+    /// Says that no configuration names it any more.
+    pub fn retire(&self, now: Instant) {
+        let gone = Condition::Leaving("no configuration names it any more".into());
+        drop(self.health.set_condition(&gone, now));
+    }
+
+    /// The share of its turns that it takes while it warms up for `window`.
+    pub(super) fn warmth(&self, window: Duration) -> f64 {
+        warmth(self.health.ready_for(Instant::now()), window)
+    }
+
     /// Health with its reason.
     pub fn status(&self) -> HealthReport {
         let mut report = self.health.report(Instant::now());
-        if report.readiness == Readiness::Ready && self.address.is_none() {
+        if report.readiness != Readiness::Down && self.address.is_none() {
             report.readiness = Readiness::Waiting;
             report.cause = "unresolved";
             report.reason = "the host name does not resolve".to_owned();
@@ -230,6 +246,17 @@ impl ServerView for Server {
         }
     }
 }
+
+/// `slowStart`: the share of its turns that a server takes which has been ready for `age`. It grows evenly, from a tenth on, because a
+/// server that gets nothing at all never warms up.
+fn warmth(age: Duration, window: Duration) -> f64 {
+    if age >= window {
+        return 1.0;
+    }
+    (age.as_secs_f64() / window.as_secs_f64()).max(COLD)
+}
+
+const COLD: f64 = 0.1;
 
 /// A request in flight.
 #[derive(Debug)]
@@ -449,6 +476,29 @@ impl Default for ResponseTimes {
             samples: std::array::from_fn(|_| AtomicU32::new(0)),
             sum: AtomicU64::new(0),
             count: AtomicU64::new(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::warmth;
+
+    #[test]
+    fn warmth_grows_evenly_from_a_tenth() {
+        for (age, window, share) in [
+            (0, 10_000, 0.1),
+            (500, 10_000, 0.1),
+            (2_500, 10_000, 0.25),
+            (9_999, 10_000, 0.9999),
+            (10_000, 10_000, 1.0),
+            (u64::MAX, 10_000, 1.0),
+            (0, 0, 1.0),
+        ] {
+            let warmth = warmth(Duration::from_millis(age), Duration::from_millis(window));
+            assert!((warmth - share).abs() < 1e-9, "{age} of {window}: {warmth}");
         }
     }
 }

@@ -8,9 +8,9 @@ use std::{
 use http::{HeaderMap, HeaderValue, StatusCode, header::COOKIE};
 
 use super::{
-    BudgetSettings, HealthCheck, Outcome, PassiveSettings, PickKey, Readiness, Scheme, ServerId,
-    ServerSettings, ServerUrl, ServerUrlError, Service, ServiceSettings, Slots, StickySettings,
-    Strategy, Thresholds, Transport,
+    BudgetSettings, Condition, HealthCheck, HoldSettings, Outcome, PassiveSettings, PickKey,
+    Readiness, Scheme, ServerId, ServerSettings, ServerUrl, ServerUrlError, Service,
+    ServiceSettings, Slots, StickySettings, Strategy, Thresholds, Transport,
 };
 use crate::{
     exchange::{Fault, FaultKind},
@@ -39,6 +39,8 @@ impl Lab {
                 passive: None,
                 flush_interval: None,
                 budget: BudgetSettings::default(),
+                hold: HoldSettings::default(),
+                warm_up: None,
             },
             slots: Slots::default(),
             now: Instant::now(),
@@ -69,6 +71,7 @@ fn servers(urls: &str) -> Vec<ServerSettings> {
                 weight: weight.parse().unwrap(),
                 preserve_path: false,
                 addresses: Vec::new(),
+                condition: Condition::Ready,
             }
         })
         .collect()
@@ -563,4 +566,109 @@ fn passive_failures_take_a_server_down() {
     fail(&service, 0);
     assert_eq!(shares(&service, 10)["http://10.0.0.2"], 10);
     assert!(!service.servers[0].status().up());
+}
+
+/// What the provider says of each server, in order.
+fn conditioned(urls: &str, conditions: &[Condition]) -> Vec<ServerSettings> {
+    let mut servers = servers(urls);
+    for (server, condition) in servers.iter_mut().zip(conditions) {
+        server.condition = condition.clone();
+    }
+    servers
+}
+
+fn leaving() -> Condition {
+    Condition::Leaving("it was told to stop".into())
+}
+
+#[test]
+fn a_condition_acts_when_its_snapshot_goes_live_and_keeps_the_server() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1 http://10.0.0.2").sticky();
+    let before = lab.build(None);
+    let none = HeaderMap::new();
+    let first = before.pick(&key(&none, &[])).unwrap();
+    let cookie = with_cookie(&first.set_cookie.unwrap());
+    let urls = "http://10.0.0.1 http://10.0.0.2";
+    lab.settings.servers = conditioned(urls, &[leaving(), Condition::Ready]);
+    let after = lab.build(Some(&before));
+    assert!(Arc::ptr_eq(&before.servers[0], &after.servers[0]));
+    assert!(before.servers[0].usable(), "not live yet");
+    let changes = after.enact(lab.now);
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].now, leaving());
+    assert!(after.room.is_proven(), "it was ready until it had to go");
+    assert_eq!(shares(&after, 10)["http://10.0.0.2"], 10);
+    // The client of the server that leaves moves once, and stays there.
+    let moved = after.pick(&key(&cookie, &[])).unwrap();
+    assert_eq!(&*moved.server.name, "http://10.0.0.2");
+    let cookie = with_cookie(&moved.set_cookie.unwrap());
+    assert_eq!(after.pick(&key(&cookie, &[])).unwrap().set_cookie, None);
+    assert!(after.enact(lab.now).is_empty(), "said once");
+}
+
+#[test]
+fn a_new_server_is_in_its_condition_before_its_first_request() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1");
+    let before = lab.build(None);
+    let starting = Condition::Waiting("web-2 is starting".into());
+    let urls = "http://10.0.0.1 http://10.0.0.2";
+    lab.settings.servers = conditioned(urls, &[Condition::Ready, starting.clone()]);
+    let after = lab.build(Some(&before));
+    assert_eq!(after.servers[1].readiness(), Readiness::Down);
+    assert_eq!(after.servers[1].status().cause, "starting");
+    assert!(after.enact(lab.now).is_empty());
+
+    lab.settings.servers = conditioned("http://10.0.0.2", &[starting]);
+    let alone = lab.build(Some(&after));
+    assert!(pick(&alone).is_none());
+    assert_eq!(&**alone.excuse().unwrap(), "web-2 is starting");
+    assert!(!alone.room.is_proven(), "nothing was ever of use");
+    assert!(
+        Arc::ptr_eq(&alone.room, &before.room),
+        "the room outlives its snapshots"
+    );
+    lab.settings.servers = conditioned("http://10.0.0.2", &[leaving()]);
+    assert_eq!(lab.build(Some(&alone)).excuse(), None);
+}
+
+#[test]
+fn a_server_that_joins_others_must_be_reached_first() {
+    let mut lab = Lab::new(Strategy::RoundRobin, "http://10.0.0.1");
+    let one = lab.build(None);
+    assert!(one.servers[0].usable(), "who else");
+    lab.settings.servers = servers("http://10.0.0.1 http://10.0.0.2");
+    let two = lab.build(Some(&one));
+    assert_eq!(shares(&two, 10)["http://10.0.0.1"], 10);
+    two.servers[1].health.connected(Ok(()), lab.now);
+    assert_eq!(shares(&two, 10)["http://10.0.0.2"], 5);
+    lab.settings.servers = servers("http://10.0.0.3");
+    let alone = lab.build(Some(&two));
+    assert!(pick(&alone).is_some(), "the last resort");
+}
+
+#[test]
+fn a_cold_server_takes_a_smaller_share() {
+    for strategy in [
+        Strategy::RoundRobin,
+        Strategy::PowerOfTwo,
+        Strategy::LeastTime,
+    ] {
+        let mut lab = Lab::new(strategy, "http://10.0.0.1 http://10.0.0.2");
+        lab.settings.warm_up = Some(Duration::from_secs(100));
+        let service = lab.build(None);
+        let cold = &service.servers[1].health;
+        let unwell = Condition::Unhealthy("x".into());
+        let now = Instant::now();
+        let past = now.checked_sub(Duration::from_secs(3600)).unwrap_or(now);
+        // Both count from their epoch; the warm one has been there for longer than any warm-up.
+        let warm = Lab { now: past, ..lab }.build(None);
+        assert_eq!(shares(&warm, 100).len(), 2, "{strategy:?}: all are warm");
+        drop(cold.set_condition(&unwell, now));
+        drop(cold.set_condition(&Condition::Ready, now));
+        drop(warm.servers[1].health.set_condition(&unwell, now));
+        drop(warm.servers[1].health.set_condition(&Condition::Ready, now));
+        let share = shares(&warm, 2000)["http://10.0.0.2"];
+        // Of its turns one in ten; with p2c and leasttime whoever is admitted is chosen among.
+        assert!((30..420).contains(&share), "{strategy:?}: {share} of 2000");
+    }
 }

@@ -82,6 +82,11 @@ impl CachedSnapshot {
         }
     }
 
+    /// Tells of every swap from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.cell.subscribe()
+    }
+
     /// The current snapshot: one atomic load and a comparison unless a swap has happened.
     pub fn get(&mut self) -> &Arc<Snapshot> {
         let version = self.cell.version();

@@ -1,6 +1,12 @@
 //! Dials servers.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
@@ -36,23 +42,34 @@ pub async fn dial_negotiated(server: &Server) -> Result<(Stream, bool), Fault> {
 async fn dial(server: &Server) -> Result<TcpStream, Fault> {
     let refused = Fault::server(FaultKind::Connect);
     let address = server.address.ok_or(refused)?;
-    let timeout = server.transport.dial_timeout;
-    match (connect(address, timeout).await, server.alternate) {
+    match (connect(server, address).await, server.alternate) {
         // A connect that timed out has had all the time there is.
         (Err(fault), Some(alternate)) if fault.kind == FaultKind::Connect => {
-            connect(alternate, timeout).await
+            connect(server, alternate).await
         }
         (outcome, _) => outcome,
     }
 }
 
-async fn connect(address: SocketAddr, timeout: Option<Duration>) -> Result<TcpStream, Fault> {
-    let connecting = TcpStream::connect(address);
-    let connected = match timeout {
-        Some(timeout) => tokio::time::timeout(timeout, connecting)
-            .await
-            .unwrap_or(Err(io::ErrorKind::TimedOut.into())),
-        None => connecting.await,
+/// Whether a connection can be made; it is closed at once.
+pub async fn reach(server: &Server) -> Result<(), Fault> {
+    dial(server).await.map(drop)
+}
+
+async fn connect(server: &Server, address: SocketAddr) -> Result<TcpStream, Fault> {
+    let mut connecting = pin!(TcpStream::connect(address));
+    let timeout = server.transport.dial_timeout;
+    let started = Instant::now();
+    let connected = loop {
+        let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+        let slice = left.map_or(LOOK_UP, |left| left.min(LOOK_UP));
+        match tokio::time::timeout(slice, &mut connecting).await {
+            Ok(connected) => break connected,
+            Err(_) if left == Some(slice) => break Err(io::ErrorKind::TimedOut.into()),
+            // Of a container that is gone nobody says that it does not answer: its address is just silent.
+            Err(_) if server.is_leaving() => break Err(io::ErrorKind::HostUnreachable.into()),
+            Err(_) => {}
+        }
     };
     match connected {
         Ok(tcp) => {
@@ -67,6 +84,9 @@ async fn connect(address: SocketAddr, timeout: Option<Duration>) -> Result<TcpSt
         Err(_) => Err(Fault::server(FaultKind::Connect)),
     }
 }
+
+/// How often a connect that takes long looks whether its server is still wanted.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 async fn encrypt(
     server: &Server,

@@ -2,6 +2,8 @@
 
 use std::{
     future::poll_fn,
+    io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -11,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use socket2::SockRef;
 
 use super::{Answer, Failure, Outgoing, Tunnel, pool::Home};
 use crate::{
@@ -112,6 +115,14 @@ impl Connection {
             return true;
         }
         self.input.poll_fill(&mut self.stream, &mut cx).is_pending()
+    }
+
+    /// Whether the server has not closed the idle connection, as far as the system knows this moment. [`Self::is_fit`] knows what the
+    /// last events told, which may be a moment older; this asks, which costs a system call.
+    pub fn is_open(&self) -> bool {
+        let socket = SockRef::from(self.stream.tcp());
+        let outcome = socket.peek(&mut [MaybeUninit::uninit()]);
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// How long the connection has been idle.

@@ -76,7 +76,8 @@ impl Upstream {
         }
     }
 
-    /// Closes idle connections that are dead or too old, and those to servers no configuration names any more.
+    /// Closes idle connections that are dead or too old, and those to servers that are leaving or that no configuration
+    /// names any more.
     pub fn sweep(&self) {
         for home in self.homes.borrow_mut().iter_mut() {
             let Some(kept) = home else { continue };
@@ -108,7 +109,7 @@ impl Home {
     /// Takes a connection back after an exchange.
     pub fn put(&self, connection: Box<http1::Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.server.transport.max_idle_per_host {
+        if idle.len() < self.server.transport.max_idle_per_host && !self.server.is_leaving() {
             idle.push(connection);
             self.server.metrics().idle_changed(1);
         }
@@ -128,7 +129,7 @@ impl Home {
         // What asks for another protocol gets a connection of its own: it keeps it anyway, and must not fall victim to a stale one.
         let pooled = match request.head.upgrade {
             Some(_) => None,
-            None => self.take(),
+            None => self.take(&request),
         };
         let connection = match pooled {
             Some(connection) => connection,
@@ -141,12 +142,14 @@ impl Home {
     }
 
     /// The idle connection used last; it is the likeliest to be alive, and the others get a chance to age out.
-    fn take(&self) -> Option<Box<http1::Connection>> {
+    fn take(&self, request: &Outgoing<'_>) -> Option<Box<http1::Connection>> {
+        // A request that cannot be sent again must not meet a connection that the server has just closed.
+        let certain = !request.head.is_repeatable();
         let timeout = self.server.transport.idle_timeout;
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
             self.server.metrics().idle_changed(-1);
-            if connection.is_fit(timeout) {
+            if connection.is_fit(timeout) && (!certain || connection.is_open()) {
                 self.server.metrics().connection_reused();
                 return Some(connection);
             }
@@ -176,7 +179,7 @@ impl Home {
         if let Some(connection) = self.shared_h2() {
             return connection.send(request, body).await;
         }
-        if let Some(connection) = self.take() {
+        if let Some(connection) = self.take(&request) {
             return connection.send(request, body, self).await;
         }
         let (stream, h2) = match connect::dial_negotiated(&self.server).await {
@@ -229,12 +232,14 @@ impl Home {
         let timeout = self.server.transport.idle_timeout;
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain_mut(|connection| connection.is_fit(timeout));
+        let leaving = self.server.is_leaving();
+        idle.retain_mut(|connection| !leaving && connection.is_fit(timeout));
         self.fewer_idle(before - idle.len());
         drop(idle);
-        self.shared
-            .borrow_mut()
-            .retain(|connection| !connection.is_closed() && !connection.idle_longer_than(timeout));
+        // Streams that are under way keep their connection open by themselves.
+        self.shared.borrow_mut().retain(|connection| {
+            !leaving && !connection.is_closed() && !connection.idle_longer_than(timeout)
+        });
         // The server may have been replaced by one that negotiates otherwise.
         if self.idle.borrow().is_empty() && self.shared.borrow().is_empty() {
             self.h2.set(None);

@@ -26,6 +26,7 @@ mod cli;
 mod clients;
 mod demo;
 mod examples;
+mod hold;
 mod lifecycle;
 mod middlewares;
 mod observe;

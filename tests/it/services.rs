@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use crate::support::{
     Answer, Backend, Proxy, Reply, all_to, backend, eventually, free_port, loopback, proxy, routed,
+    without_hold,
 };
 
 async fn three() -> (Vec<Backend>, Vec<String>) {
@@ -311,6 +312,7 @@ async fn all_servers_down_is_a_503_and_sticky_clients_move() {
         &[checked.url(), steady.url()],
         options,
     ))
+    .install(&without_hold())
     .run()
     .await;
     let mine = format!("s={}", value_of(&checked.url()));

@@ -197,6 +197,9 @@ impl Fields {
             let ratio = origin_size as f64 / record.response_size as f64;
             object.number("GzipRatio", ratio);
         }
+        if !record.held.is_zero() {
+            object.number("HoldDuration", record.held.as_nanos());
+        }
         object.number("OriginContentSize", origin_size);
         object.number("OriginDuration", origin_time);
         object.number("OriginStatus", origin.map_or(0, |origin| origin.status));
@@ -370,7 +373,7 @@ fn quoted(out: &mut Vec<u8>, value: Option<&[u8]>) {
 }
 
 /// The fields that can be kept or dropped, in byte order.
-const FIELDS: [&str; 32] = [
+const FIELDS: [&str; 33] = [
     "ClientAddr",
     "ClientHost",
     "ClientPort",
@@ -379,6 +382,7 @@ const FIELDS: [&str; 32] = [
     "DownstreamStatus",
     "Duration",
     "GzipRatio",
+    "HoldDuration",
     "OriginContentSize",
     "OriginDuration",
     "OriginStatus",

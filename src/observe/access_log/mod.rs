@@ -134,6 +134,8 @@ pub struct AccessRecord {
     pub response_size: u64,
     /// Attempts after the first one.
     pub retries: u32,
+    /// Time the request waited for a usable server.
+    pub held: Duration,
     pub tls: Option<TlsRecord>,
     pub request_headers: CapturedHeaders,
     pub response_headers: CapturedHeaders,

@@ -47,6 +47,7 @@ fn record() -> AccessRecord {
         status: 502,
         response_size: 11,
         retries: 0,
+        held: Duration::ZERO,
         tls: None,
         request_headers: CapturedHeaders::default(),
         response_headers: CapturedHeaders::default(),

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::HeaderMap;
@@ -257,6 +257,25 @@ impl ServiceMetrics {
         self.with(|series| series.budget.increment());
     }
 
+    /// A request begins to wait for a usable server.
+    pub fn hold_began(&self) {
+        self.with(|series| series.holds.increment());
+    }
+
+    /// A request waits for a usable server until the guard is dropped.
+    pub fn held(&self) -> Held {
+        self.with(|series| series.held.add(1));
+        Held {
+            metrics: self.clone(),
+            since: Instant::now(),
+        }
+    }
+
+    /// A request could not wait because too many others did.
+    pub fn hold_refused(&self) {
+        self.with(|series| series.hold_refusals.increment());
+    }
+
     /// An attempt failed; `reason` is the fault's.
     pub fn failed(&self, reason: &'static str) {
         self.with(|series| series.faults.increment(reason));
@@ -266,6 +285,24 @@ impl ServiceMetrics {
         if let Some(series) = &self.0 {
             count(series);
         }
+    }
+}
+
+/// A request that waits for a usable server, counted while it does.
+#[derive(Debug)]
+#[must_use]
+pub struct Held {
+    metrics: ServiceMetrics,
+    since: Instant,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let waited = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.metrics.with(|series| {
+            series.held.add(-1);
+            series.held_micros.add(waited);
+        });
     }
 }
 
@@ -486,6 +523,11 @@ pub(super) struct ServiceSeries {
     pub(super) exhausted: Counter,
     pub(super) budget: Counter,
     pub(super) faults: ReasonCounter,
+    /// Requests that wait now.
+    pub(super) held: Gauge,
+    pub(super) holds: Counter,
+    pub(super) held_micros: Counter,
+    pub(super) hold_refusals: Counter,
 }
 
 #[derive(Debug, Default)]

@@ -246,6 +246,9 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     service.retried();
     service.retries_exhausted();
     service.retry_refused();
+    service.hold_began();
+    service.hold_refused();
+    drop(service.held());
     service.failed("reset");
     let router = metrics.router(&"r".into(), &"s".into());
     for traffic in [entry_point.traffic(), &router, service.traffic()] {

@@ -2,21 +2,26 @@
 //!
 //! Probes (control thread) go through a mutex nobody else waits for; failures seen by traffic go through a lock-free ring.
 
+mod ring;
+
 use std::{
     fmt,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+
+use self::ring::FailureRing;
+use super::condition::{self, Condition};
 
 /// Whether the balancer may pick a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// Takes traffic.
     Ready,
-    /// Not known yet (no probe answered, name not resolved): takes traffic only when no server is ready.
+    /// Not known yet (no probe or connect answered, name not resolved): takes traffic only when no server is ready.
     Waiting,
     /// Takes no traffic.
     Down,
@@ -26,7 +31,8 @@ pub enum Readiness {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthReport {
     pub readiness: Readiness,
-    /// Why, in a word of ours: `unchecked`, `not_probed`, `unresolved`, `probe_succeeded`, `probe_failed`, `requests_failed`.
+    /// Why, in a word of ours: `unchecked`, `not_probed`, `not_reached`, `unresolved`, `probe_succeeded`, `probe_failed`,
+    /// `requests_failed`, or that of a [`Condition`].
     pub cause: &'static str,
     /// Why, for people; empty for a server nobody checks.
     pub reason: String,
@@ -91,8 +97,10 @@ pub enum Failure {
 pub struct Health {
     /// Times are milliseconds since this moment.
     epoch: Instant,
-    /// [`Probed`] as a number, mirrored from `probes` for the balancer.
-    probed: AtomicU8,
+    /// [`Probed`] as a number with the bits of the [`Condition`], mirrored from `probes` for the balancer.
+    state: AtomicU8,
+    /// When the server last became ready, for whoever goes slowly with it.
+    ready_since: AtomicU64,
     /// 0: not tripped; [`UNTIL_PROBED`]: until a probe succeeds; else the millisecond when a passive trip ends.
     tripped_until: AtomicU64,
     tripped_at: AtomicU64,
@@ -107,14 +115,16 @@ pub struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probed {
     /// Nobody checks: taken as up.
-    Unchecked,
+    Unchecked = 0,
     /// The first probe has not succeeded yet.
-    Waiting,
-    Up,
-    Down,
+    Waiting = 1,
+    Up = 2,
+    /// Nobody checks, and it came to others that serve: its first connect decides.
+    New = 3,
+    Down = 4,
 }
 
-/// The active side: what the probes said so far.
+/// The active side: what the probes and the provider said so far.
 #[derive(Debug, Clone)]
 struct Probes {
     state: Probed,
@@ -125,6 +135,9 @@ struct Probes {
     trips_seen: u32,
     reason: String,
     since: Instant,
+    condition: Condition,
+    /// When it got into its condition.
+    condition_since: Instant,
 }
 
 const UNTIL_PROBED: u64 = u64::MAX;
@@ -134,7 +147,8 @@ impl Health {
     pub fn new(now: Instant, passive: Option<PassiveSettings>) -> Self {
         Self {
             epoch: now,
-            probed: AtomicU8::new(Probed::Unchecked as u8),
+            state: AtomicU8::new(Probed::Unchecked as u8),
+            ready_since: AtomicU64::new(1),
             tripped_until: AtomicU64::new(0),
             tripped_at: AtomicU64::new(0),
             trips: AtomicU32::new(0),
@@ -146,6 +160,8 @@ impl Health {
                 trips_seen: 0,
                 reason: String::new(),
                 since: now,
+                condition: Condition::Ready,
+                condition_since: now,
             }),
             passive: passive.map(FailureRing::new),
         }
@@ -156,7 +172,8 @@ impl Health {
         let probes = self.probes().clone();
         Self {
             epoch: self.epoch,
-            probed: AtomicU8::new(probes.state as u8),
+            state: AtomicU8::new(probes.bits()),
+            ready_since: AtomicU64::new(self.ready_since.load(Relaxed)),
             tripped_until: AtomicU64::new(match passive {
                 Some(_) => self.tripped_until.load(Relaxed),
                 None => 0,
@@ -169,12 +186,20 @@ impl Health {
         }
     }
 
+    /// A server that joins others: it takes their traffic once it was reached.
+    pub fn newcomer(now: Instant, passive: Option<PassiveSettings>) -> Self {
+        let health = Self::new(now, passive);
+        let reason = "no connection was made yet".to_owned();
+        health.enter(&mut health.probes(), Probed::New, reason, now);
+        health
+    }
+
     /// Whether the balancer may pick the server. Two atomic loads unless passive failures tripped.
     pub fn readiness(&self) -> Readiness {
         if self.tripped_until.load(Relaxed) != 0 && self.tripped(Instant::now()) {
             return Readiness::Down;
         }
-        self.probed_readiness()
+        readiness_of(self.state.load(Relaxed))
     }
 
     /// [`Health::readiness`] at a given time.
@@ -182,13 +207,56 @@ impl Health {
         if self.tripped(now) {
             return Readiness::Down;
         }
-        self.probed_readiness()
+        readiness_of(self.state.load(Relaxed))
+    }
+
+    /// Whether its provider says that it leaves. One load.
+    pub fn is_leaving(&self) -> bool {
+        self.state.load(Relaxed) & !condition::BELOW == condition::LEAVING
+    }
+
+    /// What its provider says of it.
+    pub fn condition(&self) -> Condition {
+        self.probes().condition.clone()
+    }
+
+    /// Its provider says something else; what it said before, if that differs.
+    pub fn set_condition(&self, condition: &Condition, now: Instant) -> Option<Condition> {
+        let mut probes = self.probes();
+        if probes.condition == *condition {
+            return None;
+        }
+        if probes.condition.bits() != condition.bits() {
+            probes.condition_since = now;
+        }
+        let before = std::mem::replace(&mut probes.condition, condition.clone());
+        self.publish(&probes, now);
+        Some(before)
+    }
+
+    /// How long it has been ready without a break; meaningful while it is ready.
+    pub fn ready_for(&self, now: Instant) -> Duration {
+        let recovered = match self.tripped_until.load(Relaxed) {
+            UNTIL_PROBED => 0,
+            until => until,
+        };
+        let since = self.ready_since.load(Relaxed).max(recovered);
+        Duration::from_millis(self.millis(now).saturating_sub(since))
     }
 
     /// State, reason and since when.
     pub fn report(&self, now: Instant) -> HealthReport {
         let probes = self.probes();
-        let checked = probes.state != Probed::Unchecked;
+        let checked = probes.state.is_checked();
+        if let Some(reason) = probes.condition.reason() {
+            return HealthReport {
+                readiness: Readiness::Down,
+                cause: probes.condition.word(),
+                checked,
+                reason: reason.to_string(),
+                since: probes.condition_since,
+            };
+        }
         if probes.state != Probed::Down && self.tripped(now) {
             return HealthReport {
                 readiness: Readiness::Down,
@@ -210,7 +278,7 @@ impl Health {
     /// An active check takes charge. A server that is not known to be up waits for its first successful probe.
     pub fn start_probing(&self, now: Instant) {
         let mut probes = self.probes();
-        if probes.state == Probed::Unchecked {
+        if !probes.state.is_checked() {
             self.enter(
                 &mut probes,
                 Probed::Waiting,
@@ -223,7 +291,7 @@ impl Health {
     /// The active check is gone: the server counts as up again, and passive trips end by themselves.
     pub fn stop_probing(&self, now: Instant) {
         let mut probes = self.probes();
-        if probes.state != Probed::Unchecked {
+        if probes.state.is_checked() {
             probes.successes = 0;
             probes.failures = 0;
             self.enter(&mut probes, Probed::Unchecked, String::new(), now);
@@ -235,7 +303,24 @@ impl Health {
 
     /// Whether probing has begun and no probe has succeeded or taken the server down yet.
     pub fn awaits_first_probe(&self) -> bool {
-        self.probed.load(Relaxed) == Probed::Waiting as u8
+        self.probed() == Probed::Waiting
+    }
+
+    /// Whether its first connect is still to be made, or has failed so far.
+    pub fn awaits_first_connect(&self) -> bool {
+        self.probed() == Probed::New
+    }
+
+    /// The outcome of a connect to a server that [awaits](Self::awaits_first_connect) it.
+    pub fn connected(&self, outcome: Result<(), &str>, now: Instant) {
+        let mut probes = self.probes();
+        if probes.state != Probed::New {
+            return;
+        }
+        match outcome {
+            Ok(()) => self.enter(&mut probes, Probed::Unchecked, String::new(), now),
+            Err(reason) => reason.clone_into(&mut probes.reason),
+        }
     }
 
     /// A probe succeeded.
@@ -249,7 +334,7 @@ impl Health {
         probes.failures = 0;
         probes.successes = probes.successes.saturating_add(1);
         // A server never seen before needs one success only: `rise` is about coming back.
-        let first = matches!(probes.state, Probed::Waiting | Probed::Unchecked);
+        let first = !matches!(probes.state, Probed::Up | Probed::Down);
         if !first && probes.successes < thresholds.rise {
             return None;
         }
@@ -259,6 +344,9 @@ impl Health {
             return None;
         }
         self.enter(&mut probes, Probed::Up, "probe succeeded".into(), now);
+        if was_tripped {
+            self.ready_since.store(self.millis(now), Relaxed);
+        }
         (was == Probed::Down || was_tripped).then(|| HealthChange {
             up: true,
             reason: probes.reason.clone(),
@@ -307,10 +395,10 @@ impl Health {
         if !ring.record(now) {
             return None;
         }
-        let until = match self.probed.load(Relaxed) {
+        let until = match self.probed().is_checked() {
             // An active check owns recovery.
-            probed if probed != Probed::Unchecked as u8 => UNTIL_PROBED,
-            _ => now.saturating_add(ring.window),
+            true => UNTIL_PROBED,
+            false => now.saturating_add(ring.window()),
         };
         let before = self.tripped_until.load(Relaxed);
         if before > now
@@ -335,19 +423,28 @@ impl Health {
         until != 0 && self.millis(now) < until
     }
 
-    fn probed_readiness(&self) -> Readiness {
-        Probed::from_number(self.probed.load(Relaxed)).readiness()
+    fn probed(&self) -> Probed {
+        Probed::from_number(self.state.load(Relaxed) & condition::BELOW)
     }
 
     fn enter(&self, probes: &mut Probes, state: Probed, reason: String, now: Instant) {
         probes.state = state;
         probes.reason = reason;
         probes.since = now;
-        self.probed.store(state as u8, Relaxed);
+        self.publish(probes, now);
+    }
+
+    /// Lets the balancer see what was decided.
+    fn publish(&self, probes: &Probes, now: Instant) {
+        let before = self.state.swap(probes.bits(), Relaxed);
+        let ready = |state| readiness_of(state) == Readiness::Ready;
+        if !ready(before) && ready(probes.bits()) {
+            self.ready_since.store(self.millis(now), Relaxed);
+        }
     }
 
     fn trip_reason(&self) -> String {
-        let attempts = self.passive.as_ref().map_or(0, |ring| ring.slots.len());
+        let attempts = self.passive.as_ref().map_or(0, |ring| ring.attempts());
         match self.tripped_by.load(Relaxed) {
             0 => format!("{attempts} failed request(s), the last without an answer"),
             status => format!("{attempts} failed request(s), the last with status {status}"),
@@ -380,18 +477,37 @@ impl fmt::Debug for Health {
     }
 }
 
+impl Probes {
+    fn bits(&self) -> u8 {
+        self.state as u8 | self.condition.bits()
+    }
+}
+
+/// The verdict of probes and provider, from their bits. Whatever is no number of [`Probed`] has the bits of a condition.
+fn readiness_of(state: u8) -> Readiness {
+    Probed::from_number(state).readiness()
+}
+
 impl Probed {
     fn from_number(number: u8) -> Self {
-        [Self::Unchecked, Self::Waiting, Self::Up]
-            .into_iter()
-            .find(|state| *state as u8 == number)
-            .unwrap_or(Self::Down)
+        match number {
+            0 => Self::Unchecked,
+            1 => Self::Waiting,
+            2 => Self::Up,
+            3 => Self::New,
+            _ => Self::Down,
+        }
+    }
+
+    fn is_checked(self) -> bool {
+        !matches!(self, Self::Unchecked | Self::New)
     }
 
     fn cause(self) -> &'static str {
         match self {
             Self::Unchecked => "unchecked",
             Self::Waiting => "not_probed",
+            Self::New => "not_reached",
             Self::Up => "probe_succeeded",
             Self::Down => "probe_failed",
         }
@@ -400,7 +516,7 @@ impl Probed {
     fn readiness(self) -> Readiness {
         match self {
             Self::Unchecked | Self::Up => Readiness::Ready,
-            Self::Waiting => Readiness::Waiting,
+            Self::Waiting | Self::New => Readiness::Waiting,
             Self::Down => Readiness::Down,
         }
     }
@@ -411,49 +527,6 @@ impl Failure {
         match self {
             Self::Status(status) => status,
             Self::NoAnswer => 0,
-        }
-    }
-}
-
-/// The times of the last N failures, without a lock. A race between two failures can at worst delay a trip by one failure.
-#[derive(Debug)]
-struct FailureRing {
-    window: u64,
-    /// Milliseconds, 0 for empty.
-    slots: Box<[AtomicU64]>,
-    next: AtomicU32,
-    used: AtomicBool,
-}
-
-impl FailureRing {
-    fn new(settings: PassiveSettings) -> Self {
-        let length = settings
-            .max_failed_attempts
-            .clamp(1, PassiveSettings::MAX_ATTEMPTS);
-        Self {
-            window: u64::try_from(settings.failure_window.as_millis()).unwrap_or(u64::MAX),
-            slots: (0..length).map(|_| AtomicU64::new(0)).collect(),
-            next: AtomicU32::new(0),
-            used: AtomicBool::new(false),
-        }
-    }
-
-    /// Notes a failure; true if the window now holds as many failures as there are slots.
-    fn record(&self, now: u64) -> bool {
-        let index = self.next.fetch_add(1, Relaxed) as usize;
-        let length = self.slots.len();
-        self.slots[index % length].store(now, Relaxed);
-        self.used.store(true, Relaxed);
-        let oldest = self.slots[(index + 1) % length].load(Relaxed);
-        oldest != 0 && now.saturating_sub(oldest) < self.window
-    }
-
-    fn clear(&self) {
-        if self.used.load(Relaxed) {
-            self.used.store(false, Relaxed);
-            for slot in &self.slots {
-                slot.store(0, Relaxed);
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::{Failure, Health, PassiveSettings, Readiness, Thresholds};
+use super::{Condition, Failure, Health, PassiveSettings, Readiness, Thresholds};
 
 /// Feeds events to one server's health; time stands still unless told.
 struct Bench {
@@ -29,7 +29,8 @@ impl Bench {
         self
     }
 
-    /// `+` probe succeeded, `-` probe failed, `5` request failed, `2` request answered, `.` a second passes.
+    /// `+` probe succeeded, `-` probe failed, `5` request failed, `2` request answered, `.` a second passes; what the provider says: `w`
+    /// starting, `u` unhealthy, `l` leaving, `r` ready; `c` the first connect succeeded, `x` it did not.
     fn feed(&mut self, events: &str) -> String {
         events.chars().map(|event| self.event(event)).collect()
     }
@@ -42,6 +43,9 @@ impl Bench {
             '5' => drop(self.health.request_failed(Failure::Status(502), || now)),
             '2' => self.health.request_succeeded(),
             '.' => self.now += Duration::from_secs(1),
+            'c' => self.health.connected(Ok(()), now),
+            'x' => self.health.connected(Err("refused"), now),
+            'w' | 'u' | 'l' | 'r' => drop(self.health.set_condition(&condition(event), now)),
             other => panic!("unknown event {other}"),
         }
         match self.health.readiness_at(self.now) {
@@ -166,4 +170,112 @@ fn a_successor_knows_what_is_known() {
     assert_eq!(successor.readiness_at(bench.now), Readiness::Down);
     successor.start_probing(bench.now);
     assert!(!successor.awaits_first_probe(), "known to be down, not new");
+}
+
+fn condition(letter: char) -> Condition {
+    match letter {
+        'w' => Condition::Waiting("health: starting".into()),
+        'u' => Condition::Unhealthy("health: unhealthy".into()),
+        'l' => Condition::Leaving("it was told to stop".into()),
+        _ => Condition::Ready,
+    }
+}
+
+#[test]
+fn provider_probes_and_traffic_make_one_state() {
+    for (events, expected) in [
+        ("wr", "DR"),
+        ("ur", "DR"),
+        ("lr", "DR"),
+        // Each can keep the server out by itself, and what it said is remembered.
+        ("-u+r", "DDDR"),
+        ("u-r+", "DDDR"),
+        ("5u...r", "DDDDDR"),
+        ("l+", "DD"),
+        ("wul", "DDD"),
+    ] {
+        let mut bench = Bench::new(Some((3, 1)));
+        assert_eq!(bench.feed(events), expected, "{events}");
+    }
+}
+
+#[test]
+fn the_reason_is_that_of_whoever_keeps_it_out() {
+    let mut bench = Bench::new(None).probing(1, 1);
+    for (events, cause, reason) in [
+        ("-", "probe_failed", "status 503"),
+        ("u", "unhealthy", "health: unhealthy"),
+        ("w", "starting", "health: starting"),
+        ("l", "leaving", "it was told to stop"),
+        ("r", "probe_failed", "status 503"),
+    ] {
+        bench.feed(events);
+        let report = bench.health.report(bench.now);
+        assert_eq!((report.cause, &*report.reason), (cause, reason), "{events}");
+        assert!(!report.up() && report.checked);
+    }
+    bench.feed("..l");
+    assert_eq!(bench.health.report(bench.now).since, bench.now);
+    assert!(bench.health.is_leaving());
+    assert!(bench.health.successor(None).is_leaving());
+    let again = bench.health.set_condition(&condition('l'), bench.now);
+    assert_eq!(again, None, "nothing new");
+    let before = bench.health.set_condition(&condition('r'), bench.now);
+    assert_eq!(before, Some(condition('l')));
+}
+
+#[test]
+fn a_newcomer_waits_for_its_first_connect() {
+    let newcomer = || {
+        let mut bench = Bench::new(Some((3, 1)));
+        bench.health = Health::newcomer(
+            bench.now,
+            Some(PassiveSettings {
+                failure_window: Duration::from_secs(3),
+                max_failed_attempts: 1,
+            }),
+        );
+        bench
+    };
+    for (events, expected) in [
+        ("xxc", "WWR"),
+        // Its first request may fail too; time heals that, for nobody probes.
+        ("5...", "DDDW"),
+        ("wcr", "DDR"),
+        ("cx", "RR"),
+    ] {
+        assert_eq!(newcomer().feed(events), expected, "{events}");
+    }
+    let bench = newcomer();
+    let report = bench.health.report(bench.now);
+    assert_eq!((report.cause, report.checked), ("not_reached", false));
+    bench.health.stop_probing(bench.now);
+    assert!(
+        bench.health.awaits_first_connect(),
+        "a reload does not vouch for it"
+    );
+    bench.health.start_probing(bench.now);
+    assert!(bench.health.awaits_first_probe());
+}
+
+#[test]
+fn readiness_has_an_age() {
+    let age = |bench: &Bench| bench.health.ready_for(bench.now).as_secs();
+    let mut bench = Bench::new(Some((3, 1)));
+    for (events, seconds) in [
+        ("..", 2),
+        ("u.r", 0),
+        (".....", 5),
+        // A trip that ended by itself two seconds ago.
+        ("5.....", 2),
+        ("r.", 3),
+    ] {
+        bench.feed(events);
+        assert_eq!(age(&bench), seconds, "{events}");
+    }
+    let mut checked = Bench::new(Some((3, 1))).probing(1, 1);
+    checked.feed("..+.");
+    assert_eq!(age(&checked), 1);
+    checked.feed("5..+");
+    assert_eq!(age(&checked), 0, "the probe that ended the trip");
 }

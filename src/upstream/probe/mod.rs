@@ -1,5 +1,6 @@
-//! Active health checks: one loop per server, on the control thread.
+//! Active health checks: one loop per server, on the control thread. Without a check, a server that joins others is reached once.
 
+mod arrival;
 mod grpc;
 mod http;
 mod line;
@@ -19,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::service::{CheckMode, HealthChange, HealthCheck, Readiness, Server, Service};
+use crate::service::{CheckMode, HealthChange, HealthCheck, Readiness, Room, Server, Service};
 
 /// Carries out the health checks of a snapshot's services. Dropping it stops them.
 pub struct Checker {
@@ -35,7 +36,8 @@ pub type Listener = Arc<dyn Fn(&str, &Server, &HealthChange) + Send + Sync>;
 /// The loop of one server; ends when dropped.
 #[derive(Debug)]
 struct Running {
-    check: Arc<HealthCheck>,
+    /// None: the first connect of a server that nobody checks.
+    check: Option<Arc<HealthCheck>>,
     task: AbortHandle,
 }
 
@@ -59,6 +61,7 @@ impl Checker {
         let mut before = std::mem::take(&mut self.running);
         for service in services {
             let Some(check) = &service.health_check else {
+                self.await_arrivals(service, &mut before);
                 continue;
             };
             let per_service = Arc::new(Semaphore::new(PER_SERVICE));
@@ -67,9 +70,10 @@ impl Checker {
                     continue;
                 }
                 let running = match before.remove(&server.serial()) {
-                    Some(running) if running.check == *check => running,
+                    Some(running) if running.check.as_ref() == Some(check) => running,
                     _ => self.start(Patient {
                         service: Arc::clone(&service.name),
+                        room: Arc::clone(&service.room),
                         server: Arc::clone(server),
                         check: Arc::clone(check),
                         listener: Arc::clone(&self.listener),
@@ -95,8 +99,23 @@ impl Checker {
 
     fn start(&mut self, patient: Patient) -> Running {
         Running {
-            check: Arc::clone(&patient.check),
+            check: Some(Arc::clone(&patient.check)),
             task: self.tasks.spawn(patient.watch()),
+        }
+    }
+
+    /// Servers of a service without a check that were not reached yet.
+    fn await_arrivals(&mut self, service: &Service, before: &mut HashMap<u64, Running>) {
+        let new = |server: &&Arc<Server>| server.health.awaits_first_connect();
+        for server in service.servers.iter().filter(new) {
+            let known = before.remove(&server.serial());
+            let running = known.filter(|running| running.check.is_none());
+            let arrival = || arrival::reach(Arc::clone(server), Arc::clone(&service.room));
+            let running = running.unwrap_or_else(|| Running {
+                check: None,
+                task: self.tasks.spawn(arrival()),
+            });
+            self.running.insert(server.serial(), running);
         }
     }
 }
@@ -118,6 +137,8 @@ impl Drop for Running {
 /// A server under observation.
 struct Patient {
     service: Arc<str>,
+    /// Where its requests wait while no server is usable.
+    room: Arc<Room>,
     server: Arc<Server>,
     check: Arc<HealthCheck>,
     listener: Listener,
@@ -137,8 +158,9 @@ impl Patient {
         };
         if rhythm.known {
             // Somewhere within the interval, so that a reload does not bring all probes together.
-            let interval = interval(&self.check, self.readiness());
-            sleep(interval.mul_f64(fastrand::f64())).await;
+            let share = fastrand::f64();
+            self.idle(|readiness| interval(&self.check, readiness).mul_f64(share))
+                .await;
         }
         loop {
             rhythm.known |= self.examine().await;
@@ -155,6 +177,11 @@ impl Patient {
         ) else {
             return false;
         };
+        if self.server.is_leaving() {
+            // What a server that is about to go answers is no news.
+            return false;
+        }
+        let was_ready = self.readiness() == Readiness::Ready;
         let result = probe(&self.server, &self.check).await;
         let now = now();
         let thresholds = self.check.thresholds;
@@ -166,21 +193,41 @@ impl Patient {
         if let Some(change) = change {
             (self.listener)(&self.service, &self.server, &change);
         }
+        if !was_ready && self.readiness() == Readiness::Ready {
+            self.room.prove();
+            self.room.wake();
+        }
         result.is_ok()
     }
 
-    /// Until the next probe is due. A server that is taken down meanwhile by failed requests is asked as one that is down.
+    /// Until the next probe is due.
     async fn rest(&self, rhythm: &Rhythm) {
         let jitter = i32::from(self.check.jitter.min(100));
         let percent = fastrand::i32(-jitter..=jitter);
+        self.idle(|readiness| rhythm.pause(&self.check, readiness, percent))
+            .await;
+    }
+
+    /// Waits for as long as `pause` says for the server as it is: one that is taken down meanwhile by failed requests is asked as one
+    /// that is down, and one that requests wait for as one that is new.
+    async fn idle(&self, pause: impl Fn(Readiness) -> Duration) {
         let rested = Instant::now();
+        let mut wanted = self.room.occupied();
         loop {
-            let pause = rhythm.pause(&self.check, self.readiness(), percent);
+            let readiness = self.readiness();
+            let mut pause = pause(readiness);
+            if readiness != Readiness::Ready && self.room.waiting() > 0 {
+                pause = pause.min(WARM_UP_PAUSE);
+            }
             let left = pause.saturating_sub(rested.elapsed());
             if left.is_zero() {
                 return;
             }
-            sleep(left.min(self.check.unhealthy_interval.max(WARM_UP_PAUSE))).await;
+            tokio::select! {
+                () = sleep(left.min(self.check.unhealthy_interval.max(WARM_UP_PAUSE))) => {}
+                // We hold the room, so that it does not go away.
+                _ = wanted.changed() => {}
+            }
         }
     }
 

@@ -21,8 +21,9 @@ use tokio::{
 use super::{Checker, Rhythm, probe};
 use crate::{
     service::{
-        BudgetSettings, CheckMode, HealthCheck, PassiveSettings, Readiness, Scheme, Server,
-        ServerSettings, ServerUrl, Service, ServiceSettings, Slots, Strategy, Transport,
+        BudgetSettings, CheckMode, Condition, HealthCheck, HoldSettings, PassiveSettings,
+        Readiness, Scheme, Server, ServerSettings, ServerUrl, Service, ServiceSettings, Slots,
+        Strategy, Transport,
     },
     upstream::transport::TransportSettings,
 };
@@ -92,6 +93,7 @@ fn settings(url: &str, check: HealthCheck, transport: Arc<Transport>) -> Service
             weight: 1,
             preserve_path: false,
             addresses: vec!["127.0.0.1".parse().unwrap()],
+            condition: Condition::Ready,
         }],
         strategy: Strategy::RoundRobin,
         sticky: None,
@@ -101,6 +103,8 @@ fn settings(url: &str, check: HealthCheck, transport: Arc<Transport>) -> Service
         passive: None,
         flush_interval: None,
         budget: BudgetSettings::default(),
+        hold: HoldSettings::default(),
+        warm_up: None,
     }
 }
 
@@ -534,4 +538,75 @@ async fn a_trip_by_traffic_is_healed_by_a_probe() {
     assert!(!service.servers[0].usable());
     assert_eq!(heard.recv().await, Some(true));
     assert!(service.servers[0].usable());
+}
+
+#[tokio::test]
+async fn a_server_without_a_check_that_joins_others_is_reached_first() {
+    let canned = Canned::run(|_| status("200 OK", "")).await;
+    let url = format!("http://{}", canned.address);
+    let unchecked = |url: &str| ServiceSettings {
+        health_check: None,
+        ..settings(url, HealthCheck::default(), plain())
+    };
+    let slots = Slots::default();
+    let before = Service::build(
+        unchecked("http://127.0.0.1:1"),
+        None,
+        &slots,
+        Instant::now(),
+    );
+    let mut both = unchecked(&url);
+    both.servers.extend(unchecked("http://127.0.0.1:2").servers);
+    let service = Arc::new(Service::build(both, Some(&before), &slots, Instant::now()));
+    let mut checker = Checker::new(|_, _, _| {});
+    let mut seat = service.room.enter(1).unwrap();
+    checker.reconcile([&service]);
+    seat.called().await;
+    let [there, absent] = &*service.servers else {
+        panic!("two servers");
+    };
+    assert!(there.usable());
+    while absent.status().reason != "it cannot be reached" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(absent.readiness(), Readiness::Waiting);
+    let trying = checker.running[&absent.serial()].task.id();
+    checker.reconcile([&service]);
+    assert_eq!(checker.len(), 1, "who was reached is left alone");
+    assert_eq!(checker.running[&absent.serial()].task.id(), trying);
+}
+
+#[tokio::test]
+async fn a_server_that_requests_wait_for_is_asked_soon() {
+    let well = Arc::new(Mutex::new(false));
+    let state = Arc::clone(&well);
+    let canned = Canned::run(move |_| match *state.lock().unwrap() {
+        true => status("200 OK", ""),
+        false => status("500 Oops", ""),
+    })
+    .await;
+    let url = format!("http://{}", canned.address);
+    let check = HealthCheck {
+        unhealthy_interval: Duration::from_secs(3600),
+        ..at("/")
+    };
+    let service = Arc::new(Service::build(
+        settings(&url, check, plain()),
+        None,
+        &Slots::default(),
+        Instant::now(),
+    ));
+    // Known before, so that nothing else makes the checker hurry.
+    let health = &service.servers[0].health;
+    drop(health.probe_failed("x", crate::service::Thresholds::default(), Instant::now()));
+    let mut checker = Checker::new(|_, _, _| {});
+    let mut seat = service.room.enter(1).unwrap();
+    *well.lock().unwrap() = true;
+    checker.reconcile([&service]);
+    drop(seat);
+    seat = service.room.enter(1).unwrap();
+    tokio::time::timeout(Duration::from_secs(20), seat.called())
+        .await
+        .unwrap();
+    assert!(service.servers[0].usable() && service.room.is_proven());
 }

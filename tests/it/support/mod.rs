@@ -16,7 +16,7 @@ pub use backend::{Backend, Reply, Seen, backend};
 pub use certs::Authority;
 pub use client::{Answer, Client, Trust, full};
 pub use h2_backend::{grpc_backend, websocket_backend};
-pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik};
+pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik, without_hold};
 pub use raw::{Raw, exchange, parse_answers};
 
 /// Polls `attempt` until it yields a value; panics with `what` after ten seconds.

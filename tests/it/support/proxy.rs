@@ -64,6 +64,14 @@ pub fn binary() -> PathBuf {
     )
 }
 
+/// Install options: a service without a usable server answers at once, as Traefik does. Traefik itself does not know the option.
+pub fn without_hold() -> Value {
+    match subject_is_traefik() {
+        true => json!({}),
+        false => json!({"providers": {"file": {"hold": {"timeout": 0}}}}),
+    }
+}
+
 /// Whether the tests are being tried against Traefik, which gives no promise about readiness.
 pub fn subject_is_traefik() -> bool {
     is_traefik(&binary())
@@ -111,7 +119,8 @@ impl ProxyBuilder {
             self.routing.replace("{dir}", &dir),
         )
         .unwrap();
-        if self.install.pointer("/providers/file").is_none() {
+        let given = |option| self.install.pointer(option).is_some();
+        if !given("/providers/file/directory") && !given("/providers/file/filename") {
             merge(
                 &mut self.install,
                 &json!({"providers": {"file": {"directory": routing, "watch": true}}}),
