@@ -26,6 +26,7 @@ pub(super) fn of(command: Command) -> &'static str {
         Command::Explain => EXPLAIN,
         Command::Demo => DEMO,
         Command::Healthcheck => HEALTHCHECK,
+        Command::Rollout => ROLLOUT,
         Command::Version => "portway version\n\nPrints the version and what it was built for.",
     }
 }
@@ -43,6 +44,7 @@ Commands
   explain URL   say which router takes a request, why the others do not, and where it goes
   demo          three replicas and a proxy in front of them, to play with
   healthcheck   ask the running proxy whether it is well (needs `ping`)
+  rollout NAME  replace the containers of a Compose service without a gap
   version       print the version
   help COMMAND  say more about a command
 
@@ -112,6 +114,31 @@ Examples
   portway explain http://app.localhost/api/x
   portway explain https://app.example.com/ --method POST --header 'X-Tenant: a' --configFile=traefik.yml
   portway explain http://app.localhost/ --api http://127.0.0.1:8080";
+
+const ROLLOUT: &str = "portway rollout SERVICE [options]
+
+Replaces the running containers of a Compose service, the new ones first: starts as many new containers as run now, with what the
+Compose file says today (image, labels, environment); waits until each is healthy and Portway sends requests to it; then stops the
+old ones, each of which finishes what it is at. If a new container fails, all new ones are removed and the old ones go on serving.
+
+  -f, --file FILE          Compose file; may be repeated
+  -p, --project-name NAME  Compose project
+      --env-file FILE      for Compose
+      --profile NAME       for Compose
+      --replicas N         how many new containers; as many as run now if not given
+      --timeout TIME       how long they may take to be ready: 90s, 5m; default 120s
+      --api URL            Portway's API, http://HOST:PORT; otherwise 127.0.0.1:8080, else a Portway container's own is asked
+
+Needs the `docker` command with Compose. A service with a `container_name` or a fixed host port cannot run twice, and so not be rolled.
+The new containers have new numbers (web-4 to web-6 after web-1 to web-3), which Compose goes on with.
+
+As a plugin of the Docker CLI: link this program as ~/.docker/cli-plugins/docker-portway, then `docker portway rollout SERVICE`.
+
+Ends with 1 if the service was not rolled over.
+
+Examples
+  portway rollout web
+  portway rollout web -f docker-compose.ha.yml --timeout 3m";
 
 const DEMO: &str = "portway demo [--port N]
 

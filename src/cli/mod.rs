@@ -7,6 +7,8 @@ mod explain;
 mod healthcheck;
 mod help;
 mod offline;
+mod plugin;
+mod rollout;
 mod run;
 mod version;
 
@@ -17,7 +19,12 @@ use std::{
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
+    if program.rsplit('/').next() == Some(plugin::NAME) {
+        return plugin::run(&arguments, dispatch);
+    }
     dispatch(&arguments)
 }
 
@@ -38,6 +45,7 @@ fn dispatch(arguments: &[String]) -> ExitCode {
         Command::Explain => explain::run(rest),
         Command::Demo => demo::run(rest),
         Command::Healthcheck => healthcheck::run(rest),
+        Command::Rollout => rollout::run(rest),
         Command::Version => version::run(),
         Command::Help => help::run(rest),
     }
@@ -51,17 +59,19 @@ enum Command {
     Explain,
     Demo,
     Healthcheck,
+    Rollout,
     Version,
     Help,
 }
 
 impl Command {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("run", Self::Run),
         ("check", Self::Check),
         ("explain", Self::Explain),
         ("demo", Self::Demo),
         ("healthcheck", Self::Healthcheck),
+        ("rollout", Self::Rollout),
         ("version", Self::Version),
         ("help", Self::Help),
     ];
