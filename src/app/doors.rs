@@ -286,6 +286,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn timeouts_of_an_entry_point() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let mut config = install::EntryPoint::default();
+        let timeouts = options(0, "web", &config, 1).timeouts;
+        assert_eq!(
+            (timeouts.header, timeouts.idle, timeouts.progress),
+            (seconds(10), seconds(180), seconds(30))
+        );
+        assert_eq!((timeouts.read, timeouts.write), (None, None));
+        assert_eq!(timeouts.half_closed, seconds(30));
+        let given = &mut config.transport.responding_timeouts;
+        for (read, header, expected) in [
+            (Some(5), 10, seconds(5)),
+            (Some(60), 10, seconds(10)),
+            (Some(60), 0, seconds(60)),
+            (Some(0), 10, seconds(10)),
+            (None, 0, None),
+        ] {
+            given.read_timeout = read.map(Span::from_secs);
+            given.header_timeout = Span::from_secs(header);
+            let config = install::EntryPoint {
+                transport: install::Transport {
+                    responding_timeouts: given.clone(),
+                    ..install::Transport::default()
+                },
+                ..install::EntryPoint::default()
+            };
+            let timeouts = options(0, "web", &config, 1).timeouts;
+            assert_eq!(timeouts.header, expected, "{read:?} {header}");
+        }
+    }
+
+    #[test]
     fn connections_are_shared_out() {
         let mut config = install::EntryPoint::default();
         assert_eq!(share(20_000, 2, &config, "web"), (20_000 - 128 - 128) / 4);

@@ -117,6 +117,11 @@ impl Check<'_> {
         let detailed = door.observability.as_ref().is_some_and(|o| o.tracing);
         let unsupported = [
             (
+                true,
+                "http2.maxEncoderHeaderTableSize",
+                "has no effect: clients decide the size of their tables",
+            ),
+            (
                 door.is_udp(),
                 "address",
                 "UDP is not supported by this version: it is not opened",

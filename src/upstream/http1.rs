@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use socket2::SockRef;
 
-use super::{Answer, Failure, Outgoing, Tunnel, pool::Home};
+use super::{Answer, Failure, Outgoing, Tunnel, early::Early, pool::Home};
 use crate::{
     exchange::{Body, Fault, FaultKind, Response},
     http1::{
@@ -374,11 +374,31 @@ impl Connection {
             Framing::Chunked => Download::Chunked(Decoder::default()),
             Framing::UntilClose => Download::UntilClose,
         };
-        Body::stream(Incoming {
-            connection: Some(self),
-            keep_alive,
-            home: Rc::clone(home),
-        })
+        if self.is_uploading() {
+            return Body::stream(Early::new(self, keep_alive, home));
+        }
+        Body::stream(Incoming(Answering::new(self, keep_alive, home)))
+    }
+
+    /// Whether something of the request must still be sent.
+    fn is_uploading(&self) -> bool {
+        match self.upload {
+            Upload::Done | Upload::Broken => false,
+            Upload::Flushing => !self.output.is_empty(),
+            Upload::Held(..) | Upload::Running { .. } => true,
+        }
+    }
+
+    /// Moves the request body on beside the answer; ready when there is nothing left to do.
+    fn poll_uploaded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An upload that fails while the answer streams ends with the answer.
+        if self.poll_upload(cx).is_err() {
+            self.upload = Upload::Broken;
+        }
+        match self.upload {
+            Upload::Done | Upload::Broken => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
     }
 
     /// Whether a small body is there already, or arrives without waiting.
@@ -452,10 +472,6 @@ impl Connection {
     }
 
     fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        // An upload that fails while the answer streams ends with the answer.
-        if self.poll_upload(cx).is_err() {
-            self.upload = Upload::Broken;
-        }
         loop {
             match &mut self.download {
                 Download::Length(0) => return Poll::Ready(None),
@@ -558,11 +574,7 @@ fn next_upload(
 }
 
 /// The body of an answer that did not arrive with its head.
-struct Incoming {
-    connection: Option<Box<Connection>>,
-    keep_alive: bool,
-    home: Rc<Home>,
-}
+struct Incoming(Answering);
 
 impl http_body::Body for Incoming {
     type Data = Bytes;
@@ -570,6 +582,46 @@ impl http_body::Body for Incoming {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.0.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.has_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// A connection until its answer is over.
+pub(super) struct Answering {
+    connection: Option<Box<Connection>>,
+    keep_alive: bool,
+    home: Rc<Home>,
+}
+
+impl Answering {
+    pub(super) fn new(connection: Box<Connection>, keep_alive: bool, home: &Rc<Home>) -> Self {
+        Self {
+            connection: Some(connection),
+            keep_alive,
+            home: Rc::clone(home),
+        }
+    }
+
+    /// Moves the request body on; ready when there is nothing left to do.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.connection {
+            Some(connection) => connection.poll_uploaded(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Some(connection) = &mut self.connection else {
@@ -593,11 +645,11 @@ impl http_body::Body for Incoming {
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.connection.is_none()
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         match self.connection.as_deref() {
             None => SizeHint::with_exact(0),
             Some(Connection {

@@ -3,6 +3,7 @@
 //! Every worker has an [`Upstream`] of its own, so that a request takes a connection without a lock or a wake-up of another thread.
 
 pub mod connect;
+mod early;
 pub mod http1;
 pub mod http2;
 pub mod pool;

@@ -1,4 +1,4 @@
-//! Clients and servers that others wrote: curl, h2load, gRPC and WebSocket for Python.
+//! Clients and servers that others wrote: curl, h2load, slowhttptest, gRPC and WebSocket for Python.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -182,4 +182,62 @@ async fn websocket_echo() {
         .run()
         .await;
     call("tests/clients/websocket_echo.py", &proxy).await;
+}
+
+/// The slow heads, bodies and readers of an attacker's tool, all at once.
+#[tokio::test]
+async fn slowhttptest_takes_no_service_away() {
+    let block = "x".repeat(1 << 20);
+    let server = backend("server")
+        .reply(move |seen| match seen.target.as_str() {
+            "/big" => Reply::status(200, &block),
+            _ => Reply::status(200, "small"),
+        })
+        .run()
+        .await;
+    let timeouts = serde_json::json!({"headerTimeout": "1s", "bodyProgressTimeout": "1s"});
+    let options = serde_json::json!({"transport": {"respondingTimeouts": timeouts}});
+    let proxy = proxy(&all_to(&[server.url()]))
+        .entry_point("web", &options)
+        .run()
+        .await;
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", proxy.addr("web").port());
+    let attack = |mode: &[&str], path: &str| {
+        let common = "-c 100 -r 100 -i 1 -l 4 -p 3".split(' ');
+        let mut arguments: Vec<String> = common
+            .chain(mode.iter().copied())
+            .map(str::to_owned)
+            .collect();
+        arguments.extend(["-u".to_owned(), url(path)]);
+        run("slowhttptest", arguments)
+    };
+    let attacks = async {
+        tokio::join!(
+            attack(&["-H"], "/"),
+            attack(&["-B"], "/"),
+            attack(&["-X", "-w", "1", "-y", "2", "-z", "1", "-n", "1"], "/big"),
+        )
+    };
+    let mut attacks = std::pin::pin!(attacks);
+    let mut served = 0;
+    let outputs = loop {
+        let request = async {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            proxy.client().get("/").await.status
+        };
+        tokio::select! {
+            outputs = &mut attacks => break outputs,
+            status = request => {
+                assert_eq!(status, 200);
+                served += 1;
+            }
+        }
+    };
+    assert!(served >= 10, "only {served} requests were served meanwhile");
+    for output in [outputs.0, outputs.1, outputs.2] {
+        assert!(
+            output.contains("YES") && !output.contains("\u{1b}[1;32mNO"),
+            "the attacker sees the service go: {output}"
+        );
+    }
 }

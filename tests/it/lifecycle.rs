@@ -318,6 +318,38 @@ async fn idle_connections_come_back_to_life() {
     }
 }
 
+#[test]
+fn a_port_that_takes_a_privilege_is_a_clear_error() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if first.is_ok_and(|port| port.trim() == "0") {
+        // Here nobody needs a privilege.
+        return;
+    }
+    // Where another user can get at it, unlike the directory that the tests are built in.
+    let dir = tempfile::tempdir().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), mode).unwrap();
+    let copy = dir.path().join("portway");
+    std::fs::copy(crate::support::binary(), &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    command
+        .args(["--entryPoints.low.address=127.0.0.1:79"])
+        .current_dir(dir.path());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    }
+    let output = command.output().unwrap();
+    let log = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success(), "{log}");
+    for word in [
+        "entryPoints.low.address",
+        "127.0.0.1:79",
+        "NET_BIND_SERVICE",
+    ] {
+        assert!(log.contains(word), "{word}: {log}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_a_clear_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

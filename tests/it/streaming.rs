@@ -57,6 +57,70 @@ async fn an_upload_goes_on_whole_after_an_early_answer() {
 }
 
 #[tokio::test]
+async fn a_client_may_send_everything_before_it_reads_an_answer_that_came_early() {
+    const SIZE: usize = 32 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let proxy = proxy(&all_to(&[format!("http://{server}")])).run().await;
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut reading, mut writing) = stream.into_split();
+        let answering = tokio::spawn(async move {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+            writing.write_all(head.as_bytes()).await.unwrap();
+            writing.write_all(&vec![b'y'; SIZE]).await.unwrap();
+            writing
+        });
+        let (mut body, mut chunk) = (0, vec![0; 1 << 16]);
+        while body < SIZE {
+            let count = reading.read(&mut chunk).await.unwrap();
+            body += chunk[..count].iter().filter(|&&byte| byte == b'x').count();
+        }
+        answering.await.unwrap()
+    });
+    let mut raw = Raw::open(proxy.addr("web")).await;
+    let both = async {
+        // Two letters less in the head, so that only the body has them.
+        let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n");
+        raw.send(head).await;
+        assert!(raw.send(vec![b'x'; SIZE]).await);
+        assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+        let mut body = vec![0; SIZE];
+        raw.stream.read_exact(&mut body).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(20), both)
+        .await
+        .expect("neither side moves");
+    drop(serving.await.unwrap());
+}
+
+#[tokio::test]
+async fn what_follows_an_unread_body_is_not_taken_for_a_request() {
+    let server = backend("server")
+        .early()
+        .reply(|_| Reply::status(200, "early"))
+        .run()
+        .await;
+    let proxy = proxy(&all_to(&[server.url()])).run().await;
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        server.reset();
+        let mut raw = Raw::open(proxy.addr("web")).await;
+        raw.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"))
+            .await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+        // Within the body that was announced.
+        raw.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let rest = raw.rest().await;
+        assert!(rest.closed, "{framing}");
+        assert!(!rest.text().contains("HTTP/1.1"), "{framing}");
+        assert!(
+            !server.seen().iter().any(|seen| seen.target == "/smuggled"),
+            "{framing}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_never_says_continue_gets_the_body() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap();

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Authority, Backend, Proxy, Trust, backend, eventually, exchange, proxy};
+use crate::support::{
+    Authority, Backend, Identity, Proxy, Trust, backend, eventually, exchange, proxy,
+};
 
 /// Routing configuration with one TLS router per `hosts` and the given `tls` section.
 fn secure(server: &Backend, hosts: &[(&str, &str)], tls: &str) -> String {
@@ -331,6 +333,30 @@ async fn alpn_decides_the_protocol() {
     );
 }
 
+/// Serial number and end of every certificate for `name` that the metrics tell of.
+async fn counted(proxy: &Proxy, name: &str) -> Vec<(String, i64)> {
+    let metrics = proxy.metrics().await;
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("traefik_tls_certs_not_after{")
+            && line.contains(&format!("sans=\"{name}\""))
+    });
+    lines
+        .map(|line| {
+            let (labels, value) = line.rsplit_once(' ').unwrap();
+            let serial = labels.split("serial=\"").nth(1).unwrap();
+            let serial = serial.split('"').next().unwrap().to_owned();
+            (serial, value.parse::<f64>().unwrap() as i64)
+        })
+        .collect()
+}
+
+fn ends(identity: &Identity) -> (String, i64) {
+    let der = identity.der();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let end = certificate.validity().not_after.timestamp();
+    (certificate.tbs_certificate.serial.to_string(), end)
+}
+
 #[tokio::test]
 async fn a_certificate_that_changes_on_disk_is_shown_without_a_restart() {
     if crate::support::subject_is_traefik() {
@@ -352,10 +378,15 @@ async fn a_certificate_that_changes_on_disk_is_shown_without_a_restart() {
         .run()
         .await;
     assert_eq!(shown(&proxy, "a.test").await, Some(old.der()));
+    assert_eq!(counted(&proxy, "a.test").await, [ends(&old)]);
     let new = authority.issue(&["a.test"]);
     new.write(dir.path(), "a");
     eventually("the new certificate is shown", async || {
         (shown(&proxy, "a.test").await == Some(new.der())).then_some(())
+    })
+    .await;
+    eventually("the new certificate alone is counted", async || {
+        (counted(&proxy, "a.test").await == [ends(&new)]).then_some(())
     })
     .await;
     // Half a renewal (the key does not fit) must not take the good pair away.

@@ -64,6 +64,27 @@ entryPoints: {}
 ";
 
 #[test]
+fn intervals_that_nobody_waits_for_are_told_of() {
+    for (interval, told) in [("", 0), ("0s", 0), ("-1ms", 0), ("100ms", 1), ("3", 1)] {
+        let text = format!(
+            "http:\n  services:\n    app:\n      loadBalancer:\n        servers: [{{url: http://a}}]\n{}",
+            match interval {
+                "" => String::new(),
+                interval => format!("        responseForwarding: {{flushInterval: {interval}}}\n"),
+            }
+        );
+        let found = messages(&read("r.yml", &text).diagnostics);
+        assert_eq!(found.len(), told, "{interval}: {found:?}");
+        for message in found {
+            assert!(
+                message.starts_with("r.yml:6:45: warning: http.services.app.loadBalancer.responseForwarding.flushInterval: has no effect"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
 fn mistakes_are_isolated_per_object() {
     let decoded = read("r.yml", PLANTED);
     assert_eq!(

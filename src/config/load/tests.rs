@@ -261,7 +261,7 @@ providers: {file: {}, precedence: [file, dokcer], docker: {defaultRule: '{{ .Nam
 fn known_options_without_support_warn_once_each() {
     let yaml = "\
 entryPoints:
-  web: {address: ':80', http3: {}}
+  web: {address: ':80', http3: {}, http2: {maxEncoderHeaderTableSize: 4096}}
   dns: {address: ':53/udp', udp: {timeout: 1}}
 certificatesResolvers:
   le: {acme: {email: a@b}}
@@ -279,6 +279,7 @@ http: {routers: {}}
         warnings(yaml),
         [
             "traefik.yml:2:25: warning: entryPoints.web.http3: is known, but not supported by this version",
+            "traefik.yml:2:71: warning: entryPoints.web.http2.maxEncoderHeaderTableSize: has no effect: clients decide the size of their tables",
             "traefik.yml:3:18: warning: entryPoints.dns.address: UDP is not supported by this version: it is not opened",
             "traefik.yml:3:44: warning: entryPoints.dns.udp.timeout: is known, but not supported by this version",
             "traefik.yml:5:3: warning: certificatesResolvers.le: is known, but not supported by this version",

@@ -1,7 +1,8 @@
 //! What is worth saying about an object that can be read: options without effect, old names.
 
 use super::{
-    Certificate, Headers, Middleware, Router, ServersTransport, Service, TlsOptions, TlsStore,
+    Certificate, Headers, Middleware, Router, ServersTransport, Service, ServiceKind, TlsOptions,
+    TlsStore,
 };
 use crate::config::decode::join;
 use crate::config::diagnostic::Diagnostic;
@@ -13,10 +14,26 @@ pub(super) trait Remarks: Sized {
     fn remarks(_object: &Placed<Self>, _path: &str, _diagnostics: &mut Vec<Diagnostic>) {}
 }
 
-impl Remarks for Service {}
 impl Remarks for ServersTransport {}
 impl Remarks for Certificate {}
 impl Remarks for Opaque {}
+
+impl Remarks for Service {
+    fn remarks(service: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+        const FIELD: &str = "loadBalancer.responseForwarding.flushInterval";
+        if let ServiceKind::LoadBalancer(balancer) = &service.kind
+            && balancer
+                .response_forwarding
+                .flush_interval
+                .positive()
+                .is_some()
+            && service.places.wrote(FIELD)
+        {
+            let message = "has no effect: what a server writes is passed on at once";
+            diagnostics.push(remark(service, path, FIELD, message));
+        }
+    }
+}
 
 impl Remarks for Router {
     fn remarks(router: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {

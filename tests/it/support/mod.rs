@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use backend::{Backend, Reply, Seen, backend};
-pub use certs::Authority;
+pub use certs::{Authority, Identity};
 pub use client::{Answer, Client, Trust, full};
 pub use h2_backend::{grpc_backend, websocket_backend};
 pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik, without_hold};
