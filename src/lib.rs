@@ -9,6 +9,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod compile;
+pub mod compose;
 pub mod config;
 pub mod control;
 pub mod drain;

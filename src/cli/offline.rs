@@ -10,7 +10,7 @@ use std::{
 use crate::{
     compile::{Compiled, Input, Workshop, compile, files::Files, needs},
     config::{
-        Diagnostic, Install, Loaded, Severity, Sources,
+        Diagnostic, Install, Loaded, Root, Severity, Sources,
         definitions::Definitions,
         install, load_install,
         routing::{Middleware, Router},
@@ -131,6 +131,7 @@ pub(super) fn load(arguments: &[String]) -> Result<Loaded, Vec<Diagnostic>> {
         arguments,
         environment: &environment,
         directory: &directory,
+        root: Root::Here,
     })
 }
 

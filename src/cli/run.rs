@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::complain;
 use crate::{
     app::App,
-    config::{Sources, load_install},
+    config::{Root, Sources, load_install},
 };
 
 /// Runs the proxy until it is told to stop.
@@ -16,6 +16,7 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
         arguments,
         environment: &environment,
         directory: &directory,
+        root: Root::Here,
     }) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {

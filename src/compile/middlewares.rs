@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{
-        Diagnostic, Kind,
+        About, Diagnostic, Kind,
         definitions::{Defined, Definitions, Name, Suggestions, qualify},
         routing::Middleware as Config,
     },
@@ -337,6 +337,7 @@ fn make_plugin(
             &field,
             format!("the plugin `{name}` is not built in"),
         );
+        let finding = finding.about(About::Unsupported);
         findings.push(finding.with_hint(match known.is_empty() {
             true => "Go plugins cannot be loaded; middlewares are added in Rust, see examples/custom_middleware.rs".to_owned(),
             false => format!("there are: {}", known.join(", ")),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{
-        Diagnostic, Kind,
+        About, Diagnostic, Kind,
         definitions::{Defined, Definitions, Name, Suggestions},
         routing::{self, LoadBalancer, SameSite, ServiceKind},
         units::Span,
@@ -165,8 +165,8 @@ impl Draft<'_> {
             ServiceKind::LoadBalancer(balancer) => balancer,
             ServiceKind::Unsupported { kind, .. } => {
                 let message = format!("`{kind}` services are not supported yet");
-                self.findings
-                    .push(definition.error(Kind::Service, kind, message));
+                let unsupported = definition.error(Kind::Service, kind, message);
+                self.findings.push(unsupported.about(About::Unsupported));
                 return None;
             }
         };

@@ -35,6 +35,7 @@ impl Bench {
             arguments: &arguments,
             environment: &[],
             directory: Path::new("/nonexistent"),
+            root: crate::config::Root::Here,
         };
         Self {
             install: Arc::new(load_install(&sources).unwrap().install),

@@ -3,7 +3,7 @@
 
 use super::constraints::Constraint;
 use super::decode::{did_you_mean, join};
-use super::diagnostic::{Diagnostic, Places};
+use super::diagnostic::{About, Diagnostic, Places};
 use super::install::{EntryPoint, Install, RuleSyntax};
 use super::template::RuleTemplate;
 use super::tree::{Node, Value};
@@ -139,7 +139,7 @@ impl Check<'_> {
         for (given, field, message) in unsupported {
             let path = join(&path, field);
             if given && self.places.wrote(&path) {
-                self.warning(&path, message, None);
+                self.unsupported(&path, message);
             }
         }
     }
@@ -183,10 +183,10 @@ impl Check<'_> {
         }
         if api.dashboard && self.places.wrote("api.dashboard") {
             let message = "there is no dashboard in this version, the API answers JSON";
-            self.warning("api.dashboard", message, None);
+            self.unsupported("api.dashboard", message);
         }
         if api.debug {
-            self.warning("api.debug", UNSUPPORTED, None);
+            self.unsupported("api.debug", UNSUPPORTED);
         }
     }
 
@@ -276,6 +276,11 @@ impl Check<'_> {
         self.found.push(found);
     }
 
+    fn unsupported(&mut self, path: &str, message: &str) {
+        let found = Diagnostic::warning(self.places.at(path).clone(), path, message);
+        self.found.push(found.about(About::Unsupported));
+    }
+
     fn warning(&mut self, path: &str, message: &str, hint: Option<&str>) {
         let mut found = Diagnostic::warning(self.places.at(path).clone(), path, message);
         found.hint = hint.map(str::to_owned);
@@ -306,7 +311,8 @@ pub(super) fn take_removed(root: &mut Node) -> Vec<Diagnostic> {
         take(root, &names, "", &mut taken);
         let errors = taken
             .into_iter()
-            .map(|(path, node)| Diagnostic::error(node.key, path, message).with_hint(*instead));
+            .map(|(path, node)| Diagnostic::error(node.key, path, message).with_hint(*instead))
+            .map(|found| found.about(About::UnknownOption));
         found.extend(errors);
     }
     found

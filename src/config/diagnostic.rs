@@ -20,6 +20,9 @@ pub struct Diagnostic {
     /// What to do: a did-you-mean or an instruction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What kind of finding it is.
+    #[serde(skip)]
+    pub about: About,
 }
 
 impl Diagnostic {
@@ -45,6 +48,13 @@ impl Diagnostic {
         self
     }
 
+    /// Says what kind of finding it is.
+    #[must_use]
+    pub fn about(mut self, about: About) -> Self {
+        self.about = about;
+        self
+    }
+
     /// Whether this finding is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -62,6 +72,7 @@ impl Diagnostic {
             path: path.into(),
             message: message.into(),
             hint: None,
+            about: About::Value,
         }
     }
 }
@@ -82,6 +93,18 @@ impl fmt::Display for Diagnostic {
             None => Ok(()),
         }
     }
+}
+
+/// What a finding is about, for reports that keep the kinds apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum About {
+    /// What an option is set to.
+    #[default]
+    Value,
+    /// An option that nobody knows.
+    UnknownOption,
+    /// An option that Traefik knows and this version does not act on.
+    Unsupported,
 }
 
 /// How bad a finding is; ordered from harmless to bad.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decode::did_you_mean;
-use super::diagnostic::{Diagnostic, Place};
+use super::diagnostic::{About, Diagnostic, Place};
 use super::routing::INSTALL_SECTIONS;
 use super::tree::{Branch, Node, Repeat, Scalar, Step, Style};
 
@@ -77,7 +77,7 @@ fn path(
         let hint = did_you_mean(names[0], INSTALL_SECTIONS);
         if let Some(hint) = hint {
             let ignored = Diagnostic::warning(place(), names[0], "names no option and is ignored");
-            diagnostics.push(ignored.with_hint(hint));
+            diagnostics.push(ignored.with_hint(hint).about(About::UnknownOption));
         }
         return None;
     }

@@ -96,6 +96,7 @@ fn install(directory: &Path) -> Install {
         arguments: &arguments,
         environment: &[],
         directory,
+        root: crate::config::Root::Here,
     };
     load_install(&sources).unwrap().install
 }

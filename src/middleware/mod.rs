@@ -115,7 +115,7 @@ impl Middleware {
                 StripPrefixRegex::build(config, report).map(Self::StripPrefixRegex)
             }
             other => {
-                report.error("", format!("`{}` is not supported yet", other.kind()));
+                report.unsupported(other.kind());
                 None
             }
         }

@@ -3,7 +3,7 @@
 use regex::bytes::Regex;
 
 use crate::{
-    config::{Diagnostic, Placed, routing::Middleware as Config},
+    config::{About, Diagnostic, Placed, routing::Middleware as Config},
     rule::regexp,
 };
 
@@ -31,6 +31,14 @@ impl<'a> Report<'a> {
     pub(super) fn error(&mut self, field: &str, message: impl Into<String>) {
         let (place, path) = self.locate(field);
         self.findings.push(Diagnostic::error(place, path, message));
+    }
+
+    /// The middleware is of a kind that this version does not have.
+    pub(super) fn unsupported(&mut self, kind: &str) {
+        let (place, path) = self.locate("");
+        let message = format!("`{kind}` is not supported yet");
+        self.findings
+            .push(Diagnostic::error(place, path, message).about(About::Unsupported));
     }
 
     /// As [`Report::error`], with what to do about it.

@@ -7,7 +7,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::{Fail, Path, Round, did_you_mean};
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{About, Diagnostic};
 use crate::config::shape::{OPAQUE, PRESENCE};
 use crate::config::tree::{Node, Scalar, Style, Value};
 
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
             let path = self.round.full(self.path);
             let message = "is known, but not supported by this version";
             let warning = Diagnostic::warning(self.node.key.clone(), path, message);
-            self.round.note(warning);
+            self.round.note(warning.about(About::Unsupported));
         }
         visitor.visit_newtype_struct(self)
     }
@@ -427,7 +427,8 @@ fn untyped<'de, V: Visitor<'de>>(scalar: &Scalar, visitor: V) -> Result<V::Value
 
 fn unknown(reader: Reader<'_>, child: &Node, fields: &[&str]) -> Diagnostic {
     let path = reader.round.full(&reader.path.field(&child.name));
-    let mut diagnostic = Diagnostic::error(child.key.clone(), path, "unknown option");
+    let mut diagnostic =
+        Diagnostic::error(child.key.clone(), path, "unknown option").about(About::UnknownOption);
     diagnostic.hint = did_you_mean(&child.name, fields);
     diagnostic
 }

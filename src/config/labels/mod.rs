@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decode::{decode, did_you_mean};
-use super::diagnostic::{Diagnostic, Place};
+use super::diagnostic::{About, Diagnostic, Place};
 use super::routing::{DecodedRouting, Kind, decode_routing};
 use super::shape::Placed;
 use super::tree::{Branch, Node, Parsed, Repeat, Scalar, Style, Value, split_path};
@@ -115,7 +115,8 @@ impl Reader {
         let lower = key.to_ascii_lowercase();
         if lower.starts_with("traefik.tls.") {
             let ignored =
-                Diagnostic::warning(place, "tls", "cannot be set by a label and is ignored");
+                Diagnostic::warning(place, "tls", "cannot be set by a label and is ignored")
+                    .about(About::UnknownOption);
             let hint = "define it in a file and refer to it as `name@file`";
             self.diagnostics.push(ignored.with_hint(hint));
             return;
@@ -133,7 +134,8 @@ impl Reader {
             _ => near(root, "traefik") && SECTIONS.contains(&section),
         };
         if misspelt {
-            let mut ignored = Diagnostic::warning(place, "", "is not a known label and is ignored");
+            let mut ignored = Diagnostic::warning(place, "", "is not a known label and is ignored")
+                .about(About::UnknownOption);
             ignored.hint = match root {
                 "traefik" => did_you_mean(section, SECTIONS),
                 _ => did_you_mean(root, &["traefik"]),
@@ -161,7 +163,8 @@ impl Reader {
             "http" | "tcp" | "udp" | "tls" => true,
             name => {
                 let place = section.key.clone();
-                let mut unknown = Diagnostic::error(place, name, "unknown label");
+                let mut unknown =
+                    Diagnostic::error(place, name, "unknown label").about(About::UnknownOption);
                 unknown.hint = did_you_mean(name, SECTIONS);
                 diagnostics.push(unknown);
                 false

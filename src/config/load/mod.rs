@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::check::{self, take_removed};
 use super::decode::{decode, did_you_mean};
-use super::diagnostic::{Diagnostic, Place, Places};
+use super::diagnostic::{About, Diagnostic, Place, Places};
 use super::env;
 use super::flags::{self, Flags};
 use super::install::Install;
@@ -24,6 +24,34 @@ pub struct Sources<'a> {
     pub environment: &'a [(String, String)],
     /// Paths are relative to this directory.
     pub directory: &'a Path,
+    /// Where the files are.
+    pub root: Root<'a>,
+}
+
+/// Where the files are that an install configuration names.
+#[derive(Debug, Clone, Copy)]
+pub enum Root<'a> {
+    /// Where it says.
+    Here,
+    /// In a container that sees these files and directories: what it calls them, and what they are called here.
+    Mounted(&'a [(PathBuf, PathBuf)]),
+}
+
+impl Root<'_> {
+    /// What an absolute path of the configuration is called here; nothing for one that is not here.
+    pub fn find(&self, path: &Path) -> Option<PathBuf> {
+        let Self::Mounted(mounts) = self else {
+            return Some(path.to_owned());
+        };
+        // Of nested mounts the innermost is what one sees.
+        let inside = mounts.iter().filter(|(target, _)| path.starts_with(target));
+        let (target, here) = inside.max_by_key(|(target, _)| target.components().count())?;
+        let rest = path.strip_prefix(target).ok()?;
+        Some(match rest.as_os_str().is_empty() {
+            true => here.clone(),
+            false => here.join(rest),
+        })
+    }
 }
 
 /// The install configuration.
@@ -35,12 +63,21 @@ pub struct Loaded {
     pub places: Places,
     /// The file it comes from, if it comes from one.
     pub source_file: Option<PathBuf>,
-    /// Warnings and below.
+    /// What was found; no errors if it is to be run.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Loads the install configuration; on errors returns everything found.
 pub fn load_install(sources: &Sources<'_>) -> Result<Loaded, Vec<Diagnostic>> {
+    let loaded = read_install(sources);
+    match loaded.diagnostics.iter().any(Diagnostic::is_error) {
+        true => Err(loaded.diagnostics),
+        false => Ok(loaded),
+    }
+}
+
+/// Reads as much of the install configuration as can be read. Errors are among the findings; what they are about has its defaults.
+pub fn read_install(sources: &Sources<'_>) -> Loaded {
     Search {
         sources,
         system: Path::new("/etc"),
@@ -64,7 +101,7 @@ enum Origin {
 }
 
 impl Search<'_> {
-    fn load(mut self) -> Result<Loaded, Vec<Diagnostic>> {
+    fn load(mut self) -> Loaded {
         let mut flags = flags::parse(self.sources.arguments);
         self.diagnostics.append(&mut flags.diagnostics);
         let file = self.find_file(&flags);
@@ -88,12 +125,7 @@ impl Search<'_> {
         self.decode(root, origin, file)
     }
 
-    fn decode(
-        mut self,
-        mut root: Node,
-        origin: Origin,
-        file: Option<Found>,
-    ) -> Result<Loaded, Vec<Diagnostic>> {
+    fn decode(mut self, mut root: Node, origin: Origin, file: Option<Found>) -> Loaded {
         self.diagnostics.extend(take_removed(&mut root));
         let routing_sections = match origin {
             Origin::File => self.take_unknown_sections(&mut root),
@@ -113,15 +145,12 @@ impl Search<'_> {
             self.diagnostics.extend(routing_sections);
         }
         self.diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
-        if self.diagnostics.iter().any(Diagnostic::is_error) {
-            return Err(self.diagnostics);
-        }
-        Ok(Loaded {
+        Loaded {
             install,
             places: decoded.places,
             source_file: file,
             diagnostics: self.diagnostics,
-        })
+        }
     }
 
     fn find_file(&mut self, flags: &Flags) -> Option<Found> {
@@ -129,9 +158,15 @@ impl Search<'_> {
             return self.default_file();
         };
         let name = self.expand(name);
-        let path = self.sources.directory.join(&name);
+        let inside = self.sources.directory.join(&name);
+        let Some(path) = self.sources.root.find(&inside) else {
+            let message = format!("the file `{name}` is not mounted from here and not checked");
+            self.diagnostics
+                .push(Diagnostic::warning(place.clone(), "configFile", message));
+            return None;
+        };
         if path.is_file() {
-            return Some(Found { path, name });
+            return Some(self.named(path, name));
         }
         let what = if path.exists() {
             "is not a file"
@@ -164,16 +199,24 @@ impl Search<'_> {
             ["toml", "yaml", "yml"].map(|extension| base.join(format!("traefik.{extension}")))
         });
         candidates
-            .map(|name| self.found(&name))
+            .filter_map(|name| self.found(&name))
             .find(|found| found.path.is_file())
     }
 
-    fn found(&self, name: &Path) -> Found {
+    fn found(&self, name: &Path) -> Option<Found> {
         let shown = name.strip_prefix(".").unwrap_or(name);
-        Found {
-            path: self.sources.directory.join(name),
-            name: shown.display().to_string(),
-        }
+        let path = self.sources.directory.join(shown);
+        let path = self.sources.root.find(&path)?;
+        Some(self.named(path, shown.display().to_string()))
+    }
+
+    /// A file of a container is called what it is called here: that is where it can be mended.
+    fn named(&self, path: PathBuf, name: String) -> Found {
+        let name = match self.sources.root {
+            Root::Here => name,
+            Root::Mounted(_) => path.display().to_string(),
+        };
+        Found { path, name }
     }
 
     fn read(&mut self, file: &Found) -> Option<Node> {
@@ -243,7 +286,8 @@ impl Search<'_> {
                 let ignored = Diagnostic::warning(place, name, message);
                 routing.push(ignored.with_hint("move it to a file that `providers.file` reads"));
             } else if !name.starts_with("x-") {
-                let mut unknown = Diagnostic::warning(place, name, "unknown section, ignored");
+                let mut unknown = Diagnostic::warning(place, name, "unknown section, ignored")
+                    .about(About::UnknownOption);
                 unknown.hint = did_you_mean(name, INSTALL_SECTIONS);
                 self.diagnostics.push(unknown);
             }
@@ -257,8 +301,11 @@ impl Search<'_> {
         let (Some(provider), Some(file)) = (&install.providers.file, file) else {
             return false;
         };
-        let real = |path: &Path| self.sources.directory.join(path).canonicalize().ok();
-        let Some(file) = real(file) else {
+        let real = |path: &Path| {
+            let inside = self.sources.directory.join(path);
+            self.sources.root.find(&inside)?.canonicalize().ok()
+        };
+        let Ok(file) = file.canonicalize() else {
             return false;
         };
         if provider.directory.is_empty() {

@@ -32,15 +32,18 @@ impl Disk {
             arguments: &arguments,
             environment: &environment,
             directory: self.directory.path(),
+            root: Root::Here,
         };
         let search = Search {
             sources: &sources,
             system: &self.directory.path().join("etc"),
             diagnostics: Vec::new(),
         };
-        search
-            .load()
-            .map_err(|found| found.iter().map(ToString::to_string).collect())
+        let loaded = search.load();
+        match loaded.diagnostics.iter().any(Diagnostic::is_error) {
+            true => Err(loaded.diagnostics.iter().map(ToString::to_string).collect()),
+            false => Ok(loaded),
+        }
     }
 
     fn warnings(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
@@ -328,6 +331,7 @@ fn shipped_files_load() {
             arguments: &arguments,
             environment: &[],
             directory: root,
+            root: Root::Here,
         };
         let loaded = load_install(&sources).unwrap_or_else(|found| panic!("{found:#?}"));
         let warnings: Vec<_> = loaded.diagnostics.iter().map(ToString::to_string).collect();

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::remarks::Remarks;
 use super::{Http, Layer4, Routing, Tls};
 use crate::config::decode::{decode, did_you_mean, is_below, join};
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{About, Diagnostic};
 use crate::config::shape::Placed;
 use crate::config::tree::{Node, Parsed, Value};
 
@@ -214,7 +214,8 @@ impl Walk {
                 continue;
             }
             let path = join(path, &part.name);
-            let mut unknown = Diagnostic::error(part.key.clone(), path, "unknown option");
+            let mut unknown = Diagnostic::error(part.key.clone(), path, "unknown option")
+                .about(About::UnknownOption);
             unknown.hint = did_you_mean(&part.name, known);
             self.diagnostics.push(unknown);
         }

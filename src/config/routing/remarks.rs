@@ -5,7 +5,7 @@ use super::{
     TlsStore,
 };
 use crate::config::decode::join;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{About, Diagnostic};
 use crate::config::shape::{Opaque, Placed};
 
 /// An object that may deserve remarks.
@@ -40,7 +40,8 @@ impl Remarks for Router {
         let resolver = router.tls.as_ref().map_or("", |tls| &tls.cert_resolver);
         if !resolver.is_empty() {
             let message = "certificate resolvers are not supported by this version: the certificate must come from `tls.certificates`";
-            diagnostics.push(remark(router, path, "tls.certResolver", message));
+            let remark = remark(router, path, "tls.certResolver", message);
+            diagnostics.push(remark.about(About::Unsupported));
         }
     }
 }
@@ -81,7 +82,8 @@ impl Remarks for TlsStore {
     fn remarks(store: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
         if store.default_generated_cert.is_some() {
             let message = "certificate resolvers are not supported by this version";
-            diagnostics.push(remark(store, path, "defaultGeneratedCert", message));
+            let remark = remark(store, path, "defaultGeneratedCert", message);
+            diagnostics.push(remark.about(About::Unsupported));
         }
     }
 }

@@ -216,6 +216,11 @@ pub(super) fn parse(format: Format, source: &Source<'_>) -> Parsed {
     }
 }
 
+/// Reads a YAML text that is no configuration of ours, with the local tags of its values by their places.
+pub fn read_yaml(name: &str, text: &str) -> (Parsed, Vec<(Place, Box<str>)>) {
+    yaml::parse_tagged(&Source::new(name, text))
+}
+
 /// Long values are cut in messages.
 fn shorten(text: &str) -> String {
     let mut chars = text.chars();

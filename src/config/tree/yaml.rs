@@ -2,27 +2,25 @@
 
 use std::collections::{HashMap, HashSet};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::{MAX_DEPTH, Node, Parsed, Scalar, Source, Style, Value};
 use crate::config::diagnostic::{Diagnostic, Place};
 
 /// Reads the first document of a text.
 pub(super) fn parse(source: &Source<'_>) -> Parsed {
-    let mut builder = Builder::new(source);
-    for event in Parser::new_from_str(source.text) {
-        let step = match event {
-            Ok((event, span)) => builder.take(event, span),
-            Err(error) => Err(builder.scan_error(&error)),
-        };
-        match step {
-            Ok(Step::More) => {}
-            Ok(Step::Done) => break,
-            Err(diagnostic) => return Parsed::failed(*diagnostic),
-        }
-    }
-    builder.finish()
+    parse_tagged(source).0
 }
+
+/// As [`parse`], with the tags that values have (`!name`, without the `!`) by their places.
+pub(super) fn parse_tagged(source: &Source<'_>) -> (Parsed, Vec<Tagged>) {
+    let mut builder = Builder::new(source);
+    let parsed = builder.read(source);
+    (parsed, builder.tags)
+}
+
+/// The place of a value, and its tag.
+pub(super) type Tagged = (Place, Box<str>);
 
 /// Builds the tree without recursion: the parser's input decides how deep it goes.
 struct Builder<'a> {
@@ -32,6 +30,7 @@ struct Builder<'a> {
     anchors: HashMap<usize, Anchor>,
     copied: usize,
     documents: usize,
+    tags: Vec<Tagged>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -71,23 +70,59 @@ impl<'a> Builder<'a> {
             anchors: HashMap::new(),
             copied: 0,
             documents: 0,
+            tags: Vec::new(),
             diagnostics: Vec::new(),
         }
+    }
+
+    fn read(&mut self, source: &Source<'_>) -> Parsed {
+        for event in Parser::new_from_str(source.text) {
+            let step = match event {
+                Ok((event, span)) => self.take(event, span),
+                Err(error) => Err(self.scan_error(&error)),
+            };
+            match step {
+                Ok(Step::More) => {}
+                Ok(Step::Done) => break,
+                Err(diagnostic) => return Parsed::failed(*diagnostic),
+            }
+        }
+        self.finish()
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<Step, Failure> {
         let place = self.source.at_line(span.start.line(), span.start.col());
         match event {
             Event::DocumentStart(_) => return Ok(self.start_document(place)),
-            Event::Scalar(text, style, anchor, _) => self.scalar(&text, style, anchor, place)?,
+            Event::Scalar(text, style, anchor, tag) => {
+                self.tag(tag.as_deref(), &place);
+                self.scalar(&text, style, anchor, place)?;
+            }
             Event::Alias(id) => self.alias(id, place)?,
-            Event::SequenceStart(anchor, _) => self.begin(false, anchor, place)?,
-            Event::MappingStart(anchor, _) => self.begin(true, anchor, place)?,
+            Event::SequenceStart(anchor, tag) => {
+                self.begin(false, anchor, place)?;
+                self.tag_open(tag.as_deref());
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.begin(true, anchor, place)?;
+                self.tag_open(tag.as_deref());
+            }
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::StreamEnd => return Ok(Step::Done),
             Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
         }
         Ok(Step::More)
+    }
+
+    fn tag(&mut self, tag: Option<&Tag>, place: &Place) {
+        if let Some(tag) = tag.filter(|tag| tag.handle == "!") {
+            self.tags.push((place.clone(), tag.suffix.as_str().into()));
+        }
+    }
+
+    fn tag_open(&mut self, tag: Option<&Tag>) {
+        let place = self.open.last().map(|open| open.node.place.clone());
+        self.tag(tag, &place.unwrap_or_default());
     }
 
     fn start_document(&mut self, place: Place) -> Step {
@@ -320,8 +355,8 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn finish(mut self) -> Parsed {
-        let root = match self.root {
+    fn finish(&mut self) -> Parsed {
+        let root = match self.root.take() {
             Some(node) if matches!(node.value, Value::Null) => None,
             Some(node) if !matches!(node.value, Value::Map { .. }) => {
                 let message = format!(
@@ -337,7 +372,7 @@ impl<'a> Builder<'a> {
         self.diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
         Parsed {
             root,
-            diagnostics: self.diagnostics,
+            diagnostics: std::mem::take(&mut self.diagnostics),
         }
     }
 }
