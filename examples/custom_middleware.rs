@@ -63,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         arguments: &arguments,
         environment: &environment,
         directory: &directory,
+        root: portway::config::Root::Here,
     };
     let loaded = load_install(&sources).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
     let layer = tower::util::MapResponseLayer::new(|mut response: Response| {

@@ -53,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         arguments: &arguments,
         environment: &environment,
         directory: &directory,
+        root: portway::config::Root::Here,
     };
     let loaded = load_install(&sources).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
     App::new(loaded.install, loaded.diagnostics)

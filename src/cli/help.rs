@@ -79,6 +79,7 @@ Examples
 
 const CHECK: &str = "portway check [options of run]
 portway check FILE|DIRECTORY...
+portway check -f COMPOSE_FILE [-f COMPOSE_FILE]... [--env-file FILE] [--profile NAME] [--json]
 
 Reads the configuration as `portway run` would with the same options, file or variables, and prints everything that is wrong with it,
 one finding a line: FILE:LINE:COLUMN: error: OPTION: what is wrong (what to do). Nothing is started, and nobody is connected to.
@@ -86,9 +87,18 @@ one finding a line: FILE:LINE:COLUMN: error: OPTION: what is wrong (what to do).
 With files or directories, checks them as routing configuration; a file that holds entry points or providers is checked as the
 install configuration, with everything it leads to.
 
+With -f, reads a stack as Compose does (variables, .env, several files, include, extends, anchors, profiles), compiles it as the
+proxy in it would, with the files that are mounted into that proxy, and says of every label of every service, and of every option
+of the proxy, whether it is supported, different, not yet supported, unknown or wrong: FILE:LINE:COLUMN: STATE: LABEL: why.
+
+  --env-file FILE   variables instead of those in .env; may be repeated
+  --profile NAME    take services with this profile as started; `*` means all
+  --json            as JSON
+
 Ends with 1 if there are errors, with 0 if there are none or only warnings.
 
 Examples
+  portway check -f docker-compose.yml
   portway check --configFile=traefik.yml
   portway check routing.yml
   portway check --entryPoints.web.address=:80 --providers.file.directory=routing";

@@ -1,6 +1,7 @@
 //! What `run` would load, loaded and compiled without running it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -8,12 +9,16 @@ use std::{
 };
 
 use crate::{
-    compile::{Compiled, Input, Workshop, compile, files::Files, needs},
+    compile::{
+        Compiled, Input, Workshop, compile,
+        files::{Files, Texts},
+        needs,
+    },
     config::{
-        Diagnostic, Install, Loaded, Root, Severity, Sources,
-        definitions::Definitions,
-        install, load_install,
-        routing::{Middleware, Router},
+        DecodedRouting, Diagnostic, Install, Loaded, Root, Severity, Sources,
+        definitions::{Defined, Definitions, Name, Named},
+        install, read_install,
+        routing::{LoadBalancer, Middleware, Router, Server, TlsOptions},
     },
     control::{merge::merge, resolve, seconds_since_1970},
     explain::Written,
@@ -34,48 +39,221 @@ pub(super) struct Offline {
     pub(super) compiled: Compiled,
 }
 
+/// What a provider says.
+pub(super) type Statement = (Name, DecodedRouting);
+
+/// The container that the configuration is for.
+#[derive(Debug)]
+pub(super) struct Container<'a> {
+    /// What it sees of the files here.
+    pub(super) root: Root<'a>,
+    pub(super) directory: &'a Path,
+}
+
 impl Offline {
     /// Loads everything that `arguments`, the environment and files say. Errors of the install configuration leave nothing to compile.
     pub(super) fn load(arguments: &[String]) -> Result<Self, Vec<Diagnostic>> {
-        let loaded = load(arguments)?;
-        let sources: Vec<Source> = match &loaded.install.providers.file {
-            Some(provider) => vec![Source::new(provider).map_err(|missing| vec![missing])?],
-            None => Vec::new(),
+        load(arguments).map(Self::of_install)
+    }
+
+    /// Everything that is wrong with what `arguments`, the environment and files say: errors of the install configuration hide
+    /// nothing of what the routing configuration has.
+    pub(super) fn findings(arguments: &[String]) -> Vec<Diagnostic> {
+        Self::of_install(read_all(arguments))
+            .compiled
+            .diagnostics()
+            .to_vec()
+    }
+
+    fn of_install(loaded: Loaded) -> Self {
+        let here = Container {
+            root: Root::Here,
+            directory: Path::new(""),
         };
-        let mut found = loaded.diagnostics;
-        if let Some(options) = &loaded.install.providers.docker {
-            found.extend(DockerProvider::new(options).err());
+        Self::in_container(loaded, &here, Vec::new())
+    }
+
+    /// What the proxy of a container would load, beside what other providers say.
+    pub(super) fn in_container(
+        loaded: Loaded,
+        container: &Container<'_>,
+        mut statements: Vec<Statement>,
+    ) -> Self {
+        let Loaded {
+            install,
+            places,
+            diagnostics: mut found,
+            ..
+        } = loaded;
+        let docker = install.providers.docker.as_ref();
+        let wrong = docker.and_then(|options| DockerProvider::new(options).err());
+        found.extend(wrong.map(|wrong| Diagnostic {
+            place: places.at(&wrong.path).clone(),
+            ..wrong
+        }));
+        let broken = found.iter().any(Diagnostic::is_error);
+        let mut foreign = Vec::new();
+        if let Some(provider) = &install.providers.file {
+            match Source::new(provider) {
+                Ok(source) => match container.source(&source) {
+                    Some(source) => statements.push((NAME.into(), read(&source))),
+                    None => {
+                        let field = match source {
+                            Source::File(_) => "providers.file.filename",
+                            Source::Directory(_) => "providers.file.directory",
+                        };
+                        let message = "is not mounted from here, so what it holds is not checked";
+                        let place = places.at(field).clone();
+                        found.push(Diagnostic::warning(place, field, message));
+                        foreign.push(NAME);
+                    }
+                },
+                // The install configuration was found wrong for that already.
+                Err(missing) if broken => drop(missing),
+                Err(missing) => found.push(missing),
+            }
         }
-        Ok(Self::compile(loaded.install, found, &sources))
+        let mut parts = Parts::of(statements, found);
+        let install = match broken && !places.wrote("entryPoints") {
+            // What an entry point was meant to be is not known: routers are not blamed for that.
+            true => parts.lenient(install),
+            false => install,
+        };
+        parts.assume(|provider| foreign.contains(&provider));
+        parts.compile(install, container)
     }
 
     /// Loads routing files under an install configuration that allows whatever they need.
     pub(super) fn load_files(paths: &[PathBuf]) -> Self {
-        let sources: Vec<Source> = paths.iter().map(|path| source(path)).collect();
-        let mut offline = Self::compile(permissive(&Definitions::default()), Vec::new(), &sources);
-        let install = permissive(&offline.wanted);
-        if install != *offline.install {
-            offline = Self::compile(install, Vec::new(), &sources);
-        }
-        offline
+        let statements = paths.iter().map(|path| (NAME.into(), read(&source(path))));
+        Self::permissive(Parts::of(statements.collect(), Vec::new()))
     }
 
-    fn compile(install: Install, mut found: Vec<Diagnostic>, sources: &[Source]) -> Self {
+    /// What a provider says, under an install configuration that allows whatever it needs. What it refers to of other providers is
+    /// taken to be there.
+    pub(super) fn of_labels(statement: Statement) -> Self {
+        let own = Name::clone(&statement.0);
+        let mut parts = Parts::of(vec![statement], Vec::new());
+        parts.assume(|provider| provider != &*own && provider != "internal");
+        Self::permissive(parts)
+    }
+
+    fn permissive(parts: Parts) -> Self {
+        let mut install = Install {
+            ping: Some(install::Ping::default()),
+            api: Some(install::Api::default()),
+            ..Install::default()
+        };
+        install.metrics.prometheus = Some(install::Prometheus::default());
+        let install = parts.lenient(install);
+        let here = Container {
+            root: Root::Here,
+            directory: Path::new(""),
+        };
+        parts.compile(install, &here)
+    }
+}
+
+impl Container<'_> {
+    /// Where its files are here.
+    fn source(&self, source: &Source) -> Option<Source> {
+        Some(match source {
+            Source::File(path) => Source::File(self.find(path)?),
+            Source::Directory(path) => Source::Directory(self.find(path)?),
+        })
+    }
+
+    fn find(&self, path: &Path) -> Option<PathBuf> {
+        self.root.find(&self.directory.join(path))
+    }
+
+    /// The texts of files, by the names that the container has for them.
+    fn read(&self, paths: BTreeSet<PathBuf>) -> Texts {
+        let one = |path: PathBuf| {
+            let text = match self.find(&path) {
+                Some(here) => resolve::read_one(&here),
+                None => Err(format!("{} is not mounted from here", path.display())),
+            };
+            (path, text)
+        };
+        paths.into_iter().map(one).collect()
+    }
+}
+
+/// What a configuration is made of before it is compiled.
+struct Parts {
+    wanted: Definitions,
+    found: Vec<Diagnostic>,
+}
+
+impl Parts {
+    fn of(statements: Vec<Statement>, mut found: Vec<Diagnostic>) -> Self {
+        let mut definitions = Vec::new();
+        for (provider, decoded) in statements {
+            found.extend(decoded.diagnostics.iter().cloned());
+            definitions.push(Definitions::of(&provider, decoded));
+        }
+        let (wanted, clashes) = merge(definitions.iter());
+        found.extend(clashes);
+        Self { wanted, found }
+    }
+
+    /// An install configuration that has every entry point that routers name.
+    fn lenient(&self, mut install: Install) -> Install {
+        let routers = self.wanted.routers.values();
+        let named = routers.flat_map(|router| router.object.entry_points.iter().cloned());
+        for (name, port) in named.chain(["web".to_owned()]).zip(1..) {
+            let address = format!(":{port}").parse().unwrap_or_default();
+            install
+                .entry_points
+                .entry(name)
+                .or_insert_with(|| install::EntryPoint {
+                    address,
+                    ..Default::default()
+                });
+        }
+        install.add_implicit_entry_points();
+        install
+    }
+
+    /// Takes objects for granted that routers name of providers whose objects are not known here.
+    fn assume(&mut self, is_foreign: impl Fn(&str) -> bool) {
+        let foreign = |name: &str| {
+            let provider = name.rsplit_once('@').map(|(_, provider)| provider);
+            provider.is_some_and(&is_foreign).then(|| Name::from(name))
+        };
+        let routers: Vec<_> = self.wanted.routers.values().cloned().collect();
+        for router in &routers {
+            let router = &router.object;
+            for name in router.middlewares.iter().filter_map(|name| foreign(name)) {
+                let stand_in = Middleware::Compress(Default::default());
+                put(&mut self.wanted.middlewares, name, stand_in);
+            }
+            if let Some(name) = foreign(&router.service) {
+                let stand_in = LoadBalancer {
+                    servers: vec![Server {
+                        url: "http://127.0.0.1:1".to_owned(),
+                        ..Server::default()
+                    }],
+                    ..LoadBalancer::default()
+                };
+                put(&mut self.wanted.services, name, stand_in.into());
+            }
+            let options = router.tls.as_ref().map_or("", |tls| &tls.options);
+            if let Some(name) = foreign(options) {
+                put(&mut self.wanted.tls_options, name, TlsOptions::default());
+            }
+        }
+    }
+
+    fn compile(self, install: Install, container: &Container<'_>) -> Offline {
+        let Self { wanted, found } = self;
         let install = Arc::new(install);
         // A second call finds the first one's and changes nothing.
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .ok();
-        let mut statements = Vec::new();
-        for source in sources {
-            // Without a runtime (no file descriptors left) there is nothing to read either.
-            let decoded = runtime::control(source.load()).unwrap_or_default();
-            found.extend(decoded.diagnostics.iter().cloned());
-            statements.push(Definitions::of(&NAME.into(), decoded));
-        }
-        let (wanted, clashes) = merge(statements.iter());
-        found.extend(clashes);
-        let files = Files::new(resolve::read(needs::files(&wanted, &install)));
+        let files = Files::new(container.read(needs::files(&wanted, &install)));
         let workshop = Workshop {
             system_roots: system_roots().0,
             ..Workshop::default()
@@ -93,12 +271,24 @@ impl Offline {
                 wall_clock: seconds_since_1970(),
             },
         );
-        Self {
+        Offline {
             install,
             wanted,
             compiled,
         }
     }
+}
+
+fn put<T>(named: &mut Named<T>, name: Name, object: T) {
+    let provider: Name = name.rsplit('@').next().unwrap_or_default().into();
+    named
+        .entry(Name::clone(&name))
+        .or_insert_with(|| Defined::new(name, provider, object.into()));
+}
+
+/// Without a runtime (no file descriptors left) there is nothing to read either.
+fn read(source: &Source) -> DecodedRouting {
+    runtime::control(source.load()).unwrap_or_default()
 }
 
 impl Written for Offline {
@@ -123,11 +313,20 @@ impl Written for Offline {
 
 /// The install configuration that `run` would have with these arguments.
 pub(super) fn load(arguments: &[String]) -> Result<Loaded, Vec<Diagnostic>> {
+    let loaded = read_all(arguments);
+    match loaded.diagnostics.iter().any(Diagnostic::is_error) {
+        true => Err(loaded.diagnostics),
+        false => Ok(loaded),
+    }
+}
+
+/// As much of it as can be read.
+fn read_all(arguments: &[String]) -> Loaded {
     let environment: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let directory = std::env::current_dir().unwrap_or_default();
-    load_install(&Sources {
+    read_install(&Sources {
         arguments,
         environment: &environment,
         directory: &directory,
@@ -167,7 +366,7 @@ fn report(diagnostics: &[Diagnostic]) -> String {
     lines.join("\n")
 }
 
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     if count == 1 {
         format!("1 {what}")
     } else {
@@ -181,32 +380,6 @@ fn source(path: &Path) -> Source {
     } else {
         Source::File(path.to_owned())
     }
-}
-
-/// An install configuration that has every entry point that routers name, and every service of ours.
-fn permissive(wanted: &Definitions) -> Install {
-    let mut install = Install {
-        ping: Some(install::Ping::default()),
-        api: Some(install::Api::default()),
-        ..Install::default()
-    };
-    install.metrics.prometheus = Some(install::Prometheus::default());
-    let named = wanted
-        .routers
-        .values()
-        .flat_map(|router| router.object.entry_points.iter().cloned());
-    for (name, port) in named.chain(["web".to_owned()]).zip(1..) {
-        let address = format!(":{port}").parse().unwrap_or_default();
-        install
-            .entry_points
-            .entry(name)
-            .or_insert_with(|| install::EntryPoint {
-                address,
-                ..Default::default()
-            });
-    }
-    install.add_implicit_entry_points();
-    install
 }
 
 #[cfg(test)]

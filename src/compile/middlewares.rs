@@ -160,13 +160,24 @@ impl<'a> Middlewares<'a> {
                 .contains(&(Kind::Middleware, name.into()));
         match known {
             true => Missing {
+                about: self.about(name),
                 message: format!("the middleware `{name}` cannot be used"),
                 hint: None,
             },
             false => Missing {
+                about: About::Value,
                 message: format!("the middleware `{name}` does not exist"),
                 hint: self.suggestions.hint(name),
             },
+        }
+    }
+
+    /// Whether a middleware that cannot be used is one that nobody could use yet.
+    fn about(&self, name: &str) -> About {
+        let definition = self.stage.wanted.middlewares.get(name);
+        match definition.map(|definition| &definition.object.value) {
+            Some(Config::Unsupported { .. }) => About::Unsupported,
+            _ => About::Value,
         }
     }
 
@@ -219,6 +230,7 @@ impl<'a> Middlewares<'a> {
             let member: Arc<str> = qualify(member, &definition.provider).into();
             let expanded = match expansion.obstacle(&member, steps.len()) {
                 Some(obstacle) => Err(Missing {
+                    about: About::Value,
                     message: obstacle,
                     hint: None,
                 }),
@@ -245,6 +257,7 @@ pub(super) type Misplaced = (usize, Missing);
 /// Why a name cannot be used.
 #[derive(Debug)]
 pub(super) struct Missing {
+    pub(super) about: About,
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
@@ -253,6 +266,7 @@ impl Missing {
     /// Puts it into a finding.
     pub(super) fn about(self, finding: Diagnostic) -> Diagnostic {
         Diagnostic {
+            about: self.about,
             message: self.message,
             hint: self.hint,
             ..finding

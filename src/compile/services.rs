@@ -121,10 +121,12 @@ impl<'a> Services<'a> {
                 .contains(&(Kind::Service, name.into()));
         match known {
             true => Missing {
+                about: About::Value,
                 message: format!("the service `{name}` cannot be used"),
                 hint: None,
             },
             false => Missing {
+                about: About::Value,
                 message: format!("the service `{name}` does not exist"),
                 hint: self.suggestions.hint(name),
             },

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{
-        Diagnostic, Kind,
+        About, Diagnostic, Kind,
         definitions::{Defined, Definitions, Suggestions, qualify},
         routing::{ServersTransport, TlsVersion},
         units::{FileOrContent, Span},
@@ -76,10 +76,12 @@ impl<'a> Transports<'a> {
                 .contains(&(Kind::ServersTransport, (*name).into()));
         Err(match known || name == DEFAULT {
             true => Missing {
+                about: About::Value,
                 message: format!("the serversTransport `{name}` cannot be used"),
                 hint: None,
             },
             false => Missing {
+                about: About::Value,
                 message: format!("the serversTransport `{name}` does not exist"),
                 hint: self.suggestions.hint(&name),
             },

@@ -23,66 +23,63 @@ pub(super) fn parse(
     let mut rest = text;
     let mut number = 0;
     while !rest.is_empty() {
-        number += 1;
+        let before = newlines(rest);
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
         rest = after;
         let place = Place::File {
             path: name.into(),
-            line: number,
+            line: number + 1,
             column: 1,
         };
-        let statement = line.trim();
-        if statement.is_empty() || statement.starts_with('#') {
-            continue;
+        match statement(line.trim(), &mut rest, &mut known, &place) {
+            Ok(Some((name, value))) => lines.push(Line { name, value, place }),
+            Ok(None) => {}
+            Err(wrong) => findings.push(*wrong),
         }
-        let statement = statement
-            .strip_prefix("export ")
-            .unwrap_or(statement)
-            .trim_start();
-        let Some(end) = statement.find(['=', ':']) else {
-            // A name alone takes its value from the environment.
-            if let Some(value) = known.get(statement) {
-                let (name, value) = (statement.to_owned(), value.to_owned());
-                lines.push(Line { name, value, place });
-            }
-            continue;
-        };
-        let (key, value) = (statement[..end].trim(), statement[end + 1..].trim_start());
-        if key.is_empty() || key.contains(char::is_whitespace) {
-            let message = "`NAME=value` was expected";
-            findings.push(Diagnostic::error(place, "", message));
-            continue;
-        }
-        let value = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => match quoted(&value[1..], rest, quote) {
-                Some((value, after)) => {
-                    number += u32::try_from(newlines(rest) - newlines(after)).unwrap_or(u32::MAX);
-                    rest = after;
-                    value
-                }
-                None => {
-                    let message = "a quoted value does not end";
-                    findings.push(Diagnostic::error(place, "", message));
-                    continue;
-                }
-            },
-            _ => Raw::Open(bare(value).to_owned()),
-        };
-        let value = match value {
-            Raw::Open(text) => match known.replaced(&text, &place) {
-                Ok(value) => value,
-                Err(wrong) => {
-                    findings.push(wrong.at(&place));
-                    continue;
-                }
-            },
-            Raw::Literal(text) => text,
-        };
-        known.set(key, &value);
-        let name = key.to_owned();
-        lines.push(Line { name, value, place });
+        let taken = before.saturating_sub(newlines(rest)).max(1);
+        number += u32::try_from(taken).unwrap_or(u32::MAX);
     }
     lines
+}
+
+/// What one line sets; a quoted value may take more of the `rest`.
+fn statement(
+    line: &str,
+    rest: &mut &str,
+    known: &mut Variables,
+    place: &Place,
+) -> Result<Option<(String, String)>, Box<Diagnostic>> {
+    let wrong = |message: &str| Box::new(Diagnostic::error(place.clone(), "", message));
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
+    let Some(end) = line.find(['=', ':']) else {
+        // A name alone takes its value from the environment.
+        let value = known.get(line);
+        return Ok(value.map(|value| (line.to_owned(), value.to_owned())));
+    };
+    let (key, value) = (line[..end].trim(), line[end + 1..].trim_start());
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return Err(wrong("`NAME=value` was expected"));
+    }
+    let value = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => {
+            let (value, after) = quoted(&value[1..], rest, quote)
+                .ok_or_else(|| wrong("a quoted value does not end"))?;
+            *rest = after;
+            value
+        }
+        _ => Raw::Open(bare(value).to_owned()),
+    };
+    let value = match value {
+        Raw::Open(text) => known
+            .replaced(&text, place)
+            .map_err(|wrong| Box::new(wrong.at(place)))?,
+        Raw::Literal(text) => text,
+    };
+    known.set(key, &value);
+    Ok(Some((key.to_owned(), value)))
 }
 
 /// A value before its variables are replaced.

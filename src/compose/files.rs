@@ -26,6 +26,14 @@ struct Site<'a> {
     base: &'a Path,
 }
 
+/// Where a service that extends another looks for it.
+struct Around<'a> {
+    root: &'a Node,
+    /// The files before this one.
+    earlier: Option<&'a Node>,
+    site: &'a Site<'a>,
+}
+
 /// A service, and the file it stands in.
 type Link = (PathBuf, String);
 
@@ -169,7 +177,10 @@ impl Reader {
         }
         let base = match get(include, "project_directory").and_then(Node::text) {
             Some(directory) => join(site.base, directory),
-            None => files[0].parent().unwrap_or(Path::new("")).to_owned(),
+            None => files[0]
+                .parent()
+                .unwrap_or_else(|| Path::new(""))
+                .to_owned(),
         };
         let mut own = variables.clone();
         let named = get(include, "env_file").map(texts).unwrap_or_default();
@@ -218,11 +229,16 @@ impl Reader {
             .map(|service| service.name.to_string())
             .collect();
         for name in names {
-            let mut chain = vec![(site.path.to_owned(), name.clone())];
             let Some(service) = find(root, &name).cloned() else {
                 continue;
             };
-            let extended = self.extended(service, root, earlier, site, &mut chain, variables);
+            let mut chain = vec![(site.path.to_owned(), name.clone())];
+            let around = Around {
+                root,
+                earlier,
+                site,
+            };
+            let extended = self.extended(service, &around, &mut chain, variables);
             let services = root_services(root);
             if let Some(old) = services.iter_mut().find(|old| *old.name == *name) {
                 *old = extended;
@@ -234,9 +250,7 @@ impl Reader {
     fn extended(
         &mut self,
         mut service: Node,
-        root: &Node,
-        earlier: Option<&Node>,
-        site: &Site<'_>,
+        around: &Around<'_>,
         chain: &mut Vec<Link>,
         variables: &mut Variables,
     ) -> Node {
@@ -249,7 +263,10 @@ impl Reader {
             return service;
         };
         let file = get(&extends, "file").and_then(Node::text);
-        let path = file.map_or_else(|| site.path.to_owned(), |file| join(site.base, file));
+        let path = file.map_or_else(
+            || around.site.path.to_owned(),
+            |file| join(around.site.base, file),
+        );
         let link = (path.clone(), name.clone());
         if chain.contains(&link) {
             let names: Vec<&str> = chain.iter().map(|(_, name)| name.as_str()).collect();
@@ -258,47 +275,53 @@ impl Reader {
             return service;
         }
         chain.push(link);
-        let base = path.parent().unwrap_or(Path::new("")).to_owned();
-        let (other, place) = match file {
-            Some(_) => {
-                let site = Site {
-                    path: &path,
-                    base: &base,
-                };
-                let Some(other) = self.file(&site, &extends.place, variables) else {
-                    return service;
-                };
-                (
-                    Some(other),
-                    Site {
-                        path: &path,
-                        base: &base,
-                    },
-                )
+        let under = match file {
+            Some(_) => self.extended_elsewhere((&path, &name), &extends, chain, variables),
+            None => {
+                let found = find(around.root, &name).or_else(|| find(around.earlier?, &name));
+                found
+                    .cloned()
+                    .map(|found| self.extended(found, around, chain, variables))
+                    .or_else(|| self.no_service(&name, &path, &extends))
             }
-            None => (
-                None,
-                Site {
-                    path: site.path,
-                    base: site.base,
-                },
-            ),
         };
-        let within = other.as_ref().unwrap_or(root);
-        let found = find(within, &name).or_else(|| match &other {
-            Some(_) => None,
-            None => find(earlier?, &name),
-        });
-        let Some(found) = found.cloned() else {
-            let message = format!("there is no service `{name}` in {}", shown(&path));
-            self.fail(extends.place.clone(), "extends", message);
+        let Some(mut under) = under else {
             return service;
         };
-        let mut under = self.extended(found, within, None, &place, chain, variables);
         under.name = service.name.clone();
         under.key = service.key.clone();
         merge(&mut under, service, &self.tags);
         under
+    }
+
+    /// A service of another file, on top of what it extends there.
+    fn extended_elsewhere(
+        &mut self,
+        (path, name): (&Path, &str),
+        extends: &Node,
+        chain: &mut Vec<Link>,
+        variables: &mut Variables,
+    ) -> Option<Node> {
+        let site = Site {
+            path,
+            base: path.parent().unwrap_or_else(|| Path::new("")),
+        };
+        let root = self.file(&site, &extends.place, variables)?;
+        let Some(found) = find(&root, name).cloned() else {
+            return self.no_service(name, path, extends);
+        };
+        let around = Around {
+            root: &root,
+            earlier: None,
+            site: &site,
+        };
+        Some(self.extended(found, &around, chain, variables))
+    }
+
+    fn no_service(&mut self, name: &str, path: &Path, extends: &Node) -> Option<Node> {
+        let message = format!("there is no service `{name}` in {}", shown(path));
+        self.fail(extends.place.clone(), "extends", message);
+        None
     }
 
     fn fail(&mut self, place: Place, path: &str, message: impl Into<String>) {

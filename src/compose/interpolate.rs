@@ -70,7 +70,13 @@ impl Variables {
                         scalar.text = text.into();
                         scalar.style = Style::Quoted;
                     }
-                    Err(wrong) => findings.push(wrong.at(&node.place)),
+                    Err(wrong) => {
+                        findings.push(wrong.at(&node.place));
+                        // What is not known is not wrong a second time.
+                        let known = scalar.text.split('$').next().unwrap_or_default();
+                        let name = known.split_once('=').map(|(name, _)| format!("{name}="));
+                        node.value = name.map_or(Value::Null, |name| Value::text(&name));
+                    }
                 }
             }
             Value::List(nodes) | Value::Repeated(nodes) => {

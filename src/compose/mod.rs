@@ -48,7 +48,7 @@ impl Project {
     pub fn read(wanted: &Wanted<'_>) -> Self {
         let mut reader = Reader::default();
         let base = wanted.files.first().and_then(|file| file.parent());
-        let base = base.unwrap_or(Path::new(""));
+        let base = base.unwrap_or_else(|| Path::new(""));
         let mut variables = Variables::default();
         variables.add(wanted.environment.iter().cloned());
         match wanted.env_files {

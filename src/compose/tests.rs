@@ -169,12 +169,7 @@ fn extends_and_include_bring_their_services() {
     assert!(labels.contains(&"bar=$x from-sub".to_owned()), "{labels:?}");
 }
 
-#[test]
-fn a_service_has_what_matters_to_a_proxy() {
-    let folder = Folder::with(&[
-        (
-            "a.yml",
-            r#"name: shop
+const SHOP: &str = r#"name: shop
 services:
   a:
     image: registry.test:5000/x/traefik:v3@sha256:00
@@ -195,10 +190,11 @@ networks:
   other: {external: true}
 configs: {c1: {content: "a: ${H:-1}"}, c2: {file: ./f}}
 secrets: {s1: {file: ./f}}
-"#,
-        ),
-        ("l.env", "zz=1\na=9\n"),
-    ]);
+"#;
+
+#[test]
+fn a_service_has_what_matters_to_a_proxy() {
+    let folder = Folder::with(&[("a.yml", SHOP), ("l.env", "zz=1\na=9\n")]);
     let project = folder.read(&["a.yml"], &[]);
     assert_eq!(folder.findings(&project), [""; 0]);
     let a = named(&project, "a");
@@ -238,63 +234,65 @@ secrets: {s1: {file: ./f}}
     assert_eq!(a.environment[0].value, "2");
 }
 
+/// Name and text of a file, and what `a.yml` is told.
+const BROKEN: &[(&str, &str, &str)] = &[
+    (
+        "a.yml",
+        "services:\n  web: {image: x\n",
+        "a.yml:3:1: error: services.web: is not valid YAML",
+    ),
+    (
+        "a.yml",
+        "services: {web: {image: x, labels: {a: '${U:?set it}'}}}",
+        "a.yml:1:40: error: the variable `U` is required and not set: set it",
+    ),
+    (
+        "a.yml",
+        "services: {web: {image: x, labels: {a: '${U'}}}",
+        "a.yml:1:40: error: a `${` is not closed",
+    ),
+    (
+        "a.yml",
+        "include: [a.yml]\nservices: {}",
+        "a.yml:1:11: error: include: includes itself: a.yml -> a.yml",
+    ),
+    (
+        "a.yml",
+        "include: [b.yml]\nservices: {}",
+        "a.yml:1:11: error: include: there is no file b.yml",
+    ),
+    (
+        "a.yml",
+        "services:\n  a: {extends: b}\n  b: {extends: a}\n",
+        "a.yml:3:16: error: extends: extends itself: a -> b -> a",
+    ),
+    (
+        "a.yml",
+        "services:\n  a: {extends: {service: b, file: c.yml}}\n",
+        "a.yml:2:7: error: c.yml cannot be read",
+    ),
+    (
+        "a.yml",
+        "services:\n  a: {extends: b}\n",
+        "a.yml:2:16: error: extends: there is no service `b` in a.yml",
+    ),
+    (
+        "a.yml",
+        "web: {image: x}\n",
+        "a.yml:1:1: error: holds no services (is it a Compose file?)",
+    ),
+    (
+        "a.yml",
+        "services: {a: {env_file: x.env}}",
+        "a.yml:1:26: error: x.env cannot be read",
+    ),
+    ("b.yml", "", "a.yml: error: cannot be read"),
+];
+
 #[test]
 fn broken_projects_say_why() {
-    let web = "services: {web: {image: x, labels: {a: '";
-    for (name, text, expected) in [
-        (
-            "a.yml",
-            "services:\n  web: {image: x\n",
-            "a.yml:3:1: error: services.web: is not valid YAML",
-        ),
-        (
-            "a.yml",
-            &format!("{web}${{U:?set it}}'}}}}}}"),
-            "a.yml:1:40: error: the variable `U` is required and not set: set it",
-        ),
-        (
-            "a.yml",
-            &format!("{web}${{U'}}}}}}"),
-            "a.yml:1:40: error: a `${` is not closed",
-        ),
-        (
-            "a.yml",
-            "include: [a.yml]\nservices: {}",
-            "a.yml:1:11: error: include: includes itself: a.yml -> a.yml",
-        ),
-        (
-            "a.yml",
-            "include: [b.yml]\nservices: {}",
-            "a.yml:1:11: error: include: there is no file b.yml",
-        ),
-        (
-            "a.yml",
-            "services:\n  a: {extends: b}\n  b: {extends: a}\n",
-            "a.yml:3:16: error: extends: extends itself: a -> b -> a",
-        ),
-        (
-            "a.yml",
-            "services:\n  a: {extends: {service: b, file: c.yml}}\n",
-            "a.yml:2:7: error: c.yml cannot be read",
-        ),
-        (
-            "a.yml",
-            "services:\n  a: {extends: b}\n",
-            "a.yml:2:16: error: extends: there is no service `b` in a.yml",
-        ),
-        (
-            "a.yml",
-            "web: {image: x}\n",
-            "a.yml:1:1: error: holds no services (is it a Compose file?)",
-        ),
-        (
-            "a.yml",
-            "services: {a: {env_file: x.env}}",
-            "a.yml:1:26: error: x.env cannot be read",
-        ),
-        ("b.yml", "", "a.yml: error: cannot be read"),
-    ] {
-        let folder = Folder::with(&[(name, text)]);
+    for (name, text, expected) in BROKEN {
+        let folder = Folder::with(&[(*name, *text)]);
         let project = folder.read(&["a.yml"], &[]);
         let found = folder.findings(&project);
         assert!(

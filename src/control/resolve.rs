@@ -84,7 +84,8 @@ pub fn read(paths: impl IntoIterator<Item = PathBuf>) -> Texts {
     texts.collect::<BTreeMap<_, _>>()
 }
 
-fn read_one(path: &Path) -> Text {
+/// Reads one file.
+pub fn read_one(path: &Path) -> Text {
     let name = path.display().to_string();
     match read_text(path, &name) {
         Ok(text) => Ok(text.into()),

@@ -90,11 +90,7 @@ impl Middleware {
             Config::RateLimit(config) => {
                 RateLimit::build(config, report).map(|it| Self::RateLimit(Box::new(it)))
             }
-            Config::IpAllowList(config) => {
-                IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
-            }
-            Config::IpWhiteList(config) => {
-                report.warning("", "`ipWhiteList` is the old name of `ipAllowList`");
+            Config::IpAllowList(config) | Config::IpWhiteList(config) => {
                 IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
             }
             Config::RedirectRegex(config) => {

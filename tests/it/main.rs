@@ -24,6 +24,7 @@ mod support;
 mod attack;
 mod cli;
 mod clients;
+mod compose;
 mod demo;
 mod examples;
 mod hold;

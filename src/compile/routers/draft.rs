@@ -11,7 +11,7 @@ use crate::{
         plan::Planner,
     },
     config::{
-        Diagnostic, Kind,
+        About, Diagnostic, Kind,
         definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
         install::RuleSyntax,
         routing::{Router, RouterTls},
@@ -265,6 +265,7 @@ impl<'a> Drafter<'a> {
                     });
                 }
                 Err(message) => Missing {
+                    about: About::Value,
                     message: message.into_owned(),
                     hint: None,
                 },
@@ -306,13 +307,6 @@ impl<'a> Drafter<'a> {
             let finding = definition.error(Kind::Router, "tls.options", message);
             report(Diagnostic { hint, ..finding });
         }
-        if !tls.cert_resolver.is_empty() && definition.object.tls.is_some() {
-            let message = format!(
-                "the certificates resolver `{}` does not act yet; certificates come from `tls.certificates`",
-                tls.cert_resolver
-            );
-            report(definition.warning(Kind::Router, "tls.certResolver", message));
-        }
         Some(name)
     }
 
@@ -337,6 +331,7 @@ impl<'a> Drafter<'a> {
                 );
                 let finding = definition.error(Kind::Router, "entryPoints", message);
                 report(Diagnostic {
+                    about: missing.about,
                     hint: missing.hint,
                     ..finding
                 });

@@ -2,6 +2,7 @@
 
 mod draft;
 mod mount;
+mod twins;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ impl Routers {
             }
         }
         good.routers = built_from.into_iter().collect();
+        twins::report(stage, &drafts, findings);
         mount::mount(stage, rooms.tls, &drafts, findings)
     }
 }

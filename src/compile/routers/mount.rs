@@ -229,10 +229,10 @@ fn fallen_back(draft: &Draft, verdict: Verdict, door: &str, strict: bool) -> Opt
 }
 
 /// Which provider goes first among routers of equal priority.
-struct Ranks(BTreeMap<String, u32>);
+pub(super) struct Ranks(BTreeMap<String, u32>);
 
 impl Ranks {
-    fn new(providers: &Providers) -> Self {
+    pub(super) fn new(providers: &Providers) -> Self {
         let configured = providers
             .precedence
             .iter()
@@ -248,7 +248,7 @@ impl Ranks {
         Self(order.into_iter().zip(0..).collect())
     }
 
-    fn of(&self, provider: &str) -> u32 {
+    pub(super) fn of(&self, provider: &str) -> u32 {
         self.0.get(provider).copied().unwrap_or(u32::MAX)
     }
 }

@@ -249,6 +249,11 @@ fn whole<T: serde::de::DeserializeOwned>(
     decoded.value
 }
 
+/// Whether a label counts at all, right or wrong.
+pub fn is_label(key: &str) -> bool {
+    is_ours(key)
+}
+
 /// A plain test of the beginning, as in Traefik: `traefik.enabled` is a mistake, `traefik.team` somebody else's label.
 fn is_ours(key: &str) -> bool {
     PREFIXES.iter().any(|prefix| {

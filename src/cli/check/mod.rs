@@ -1,10 +1,16 @@
 //! `portway check`: everything that is wrong with a configuration, found by the code that loads it.
 
+mod containers;
+mod report;
+mod stack;
+mod state;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use self::stack::{Arguments, Stack};
 use super::{
     complain,
     offline::{self, Offline},
@@ -14,6 +20,10 @@ use crate::config::Diagnostic;
 /// Checks what `run` would load with the same arguments, or the files named.
 pub(super) fn run(arguments: &[String]) -> ExitCode {
     match Wanted::of(arguments) {
+        Ok(Wanted::Stack(arguments)) => {
+            let project = stack::read(&arguments);
+            report::print(&Stack::of(&project), arguments.json)
+        }
         Ok(wanted) => offline::print(&wanted.findings()),
         Err(wrong) => {
             complain(&wrong);
@@ -32,11 +42,16 @@ enum Wanted {
         routing: Vec<PathBuf>,
         install: Vec<PathBuf>,
     },
+    /// The Compose files of a stack.
+    Stack(Arguments),
 }
 
 impl Wanted {
     /// Words alone are files.
     fn of(arguments: &[String]) -> Result<Self, String> {
+        if let Some(stack) = Arguments::of(arguments)? {
+            return Ok(Self::Stack(stack));
+        }
         if arguments.first().is_none_or(|first| first.starts_with('-')) {
             return Ok(Self::Install(arguments.to_vec()));
         }
@@ -52,11 +67,13 @@ impl Wanted {
 
     fn findings(&self) -> Vec<Diagnostic> {
         match self {
-            Self::Install(arguments) => findings(arguments),
+            Self::Stack(_) => Vec::new(),
+            Self::Install(arguments) => Offline::findings(arguments),
             Self::Files { routing, install } => {
                 let mut found = Vec::new();
                 for path in install {
-                    found.extend(findings(&[format!("--configFile={}", path.display())]));
+                    let named = format!("--configFile={}", path.display());
+                    found.extend(Offline::findings(&[named]));
                 }
                 if !routing.is_empty() {
                     found.extend_from_slice(Offline::load_files(routing).compiled.diagnostics());
@@ -64,13 +81,6 @@ impl Wanted {
                 found
             }
         }
-    }
-}
-
-fn findings(arguments: &[String]) -> Vec<Diagnostic> {
-    match Offline::load(arguments) {
-        Ok(offline) => offline.compiled.diagnostics().to_vec(),
-        Err(diagnostics) => diagnostics,
     }
 }
 

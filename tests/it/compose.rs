@@ -1,0 +1,274 @@
+//! `portway check -f`: every label of a stack with its state, at its line.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::{binary, subject_is_traefik};
+
+/// The folder of a stack.
+fn stack(name: &str) -> PathBuf {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    top.join("tests/it/stacks").join(name)
+}
+
+fn check(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (Output, String) {
+    let output = Command::new("timeout")
+        .arg("20")
+        .arg(binary())
+        .args(["check", "-f", "docker-compose.yml"])
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .env_remove("COMPOSE_PROFILES")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output, text)
+}
+
+/// `PLACE STATE NAME` of every label and option.
+fn states(folder: &Path) -> Vec<String> {
+    let (output, text) = check(folder, &["--json"], &[]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{text}"));
+    let services = report["services"].as_array().unwrap();
+    let entries = services.iter().flat_map(|service| {
+        let both = ["labels", "options"].map(|kind| service[kind].as_array().unwrap());
+        both.into_iter().flatten().map(|entry| {
+            let field = |name: &str| entry[name].as_str().unwrap();
+            format!("{} {} {}", field("place"), field("state"), field("name"))
+        })
+    });
+    let mut entries: Vec<String> = entries.collect();
+    entries.sort();
+    entries.dedup();
+    entries
+}
+
+/// Every line of a stack's files that sets a label or an option, and what becomes of it: supported, unless `others` has the line.
+fn assert_states(name: &str, marks: &[&str], others: &[(&str, &str)]) {
+    let folder = stack(name);
+    let found = states(&folder);
+    let mut wrong = Vec::new();
+    for entry in &found {
+        let place = entry.split(' ').next().unwrap();
+        let line = place.rsplit_once(':').unwrap().0;
+        let expected = others.iter().find(|(at, _)| *at == line);
+        let expected = expected.map_or("supported", |(_, state)| *state);
+        if !entry[place.len() + 1..].starts_with(&format!("{expected} ")) {
+            wrong.push(entry.clone());
+        }
+        let (file, number) = line.split_once(':').unwrap();
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        let text = text
+            .lines()
+            .nth(number.parse::<usize>().unwrap() - 1)
+            .unwrap();
+        let written = entry.rsplit(' ').next().unwrap();
+        assert!(text.contains(written), "{entry}: {text}");
+    }
+    assert_eq!(wrong, [""; 0]);
+    for (line, state) in others {
+        let has = found
+            .iter()
+            .any(|entry| entry.starts_with(&format!("{line}:")));
+        assert!(has, "{line} {state} is not reported");
+    }
+    // No label is left out.
+    let text = std::fs::read_to_string(folder.join("docker-compose.yml")).unwrap();
+    for (index, line) in text.lines().enumerate() {
+        let trimmed = line.trim_start_matches([' ', '-', '"']);
+        if marks.iter().any(|mark| trimmed.starts_with(mark)) {
+            let place = format!("docker-compose.yml:{}:", index + 1);
+            assert!(
+                found.iter().any(|entry| entry.starts_with(&place)),
+                "{place} {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_shop_with_flags_and_redirects() {
+    if subject_is_traefik() {
+        return;
+    }
+    let different = [39, 57, 58, 82, 83].map(|line| (line, "different"));
+    let later = [20, 21, 22, 23, 36, 51, 78].map(|line| (line, "not yet supported"));
+    let docker = [13, 14, 15].map(|line| (line, "not yet supported"));
+    let others = different.into_iter().chain(later).chain(docker);
+    let others = others.chain([(24, "different")]);
+    let others: Vec<(String, &str)> = others
+        .map(|(line, state)| (format!("docker-compose.yml:{line}"), state))
+        .collect();
+    let others: Vec<(&str, &str)> = others.iter().map(|(at, state)| (&**at, *state)).collect();
+    assert_states("shop", &["traefik.http.", "traefik.enable", "--"], &others);
+    let (output, text) = check(&stack("shop"), &[], &[]);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("edge (the edge):\n"), "{text}");
+    assert!(text.contains("shop (3 replicas):\n"), "{text}");
+    assert!(
+        text.contains("mailhog (not started without --profile debug):\n"),
+        "{text}"
+    );
+    assert!(!text.contains("error:"), "{text}");
+}
+
+#[test]
+fn a_team_with_files_and_old_labels() {
+    if subject_is_traefik() {
+        return;
+    }
+    let mut others = vec![("docker-compose.yml:49", "different")];
+    for line in ["26", "27", "28", "40", "41", "42"] {
+        others.push((line, "not yet supported"));
+    }
+    for line in ["62", "63", "64"] {
+        others.push((line, "unknown"));
+    }
+    let others: Vec<(String, &str)> = others
+        .into_iter()
+        .map(|(line, state)| match line.contains(':') {
+            true => (line.to_owned(), state),
+            false => (format!("docker-compose.yml:{line}"), state),
+        })
+        .collect();
+    let others: Vec<(&str, &str)> = others.iter().map(|(at, state)| (&**at, *state)).collect();
+    assert_states("team", &["traefik."], &others);
+    let (_, text) = check(&stack("team"), &[], &[]);
+    // The files that are mounted belong to the proxy.
+    let proxy = text
+        .split("proxy (the edge):\n")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(proxy.starts_with("  proxy/traefik.yml:"), "{text}");
+    // What the file provider has is found: no complaint about secure@file.
+    assert!(!text.contains("secure@file"), "{text}");
+    assert!(!text.contains("com.example.backup"), "{text}");
+}
+
+#[test]
+fn a_home_of_several_files() {
+    if subject_is_traefik() {
+        return;
+    }
+    assert_states(
+        "media",
+        &["traefik."],
+        &[
+            ("docker-compose.yml:14", "different"),
+            ("docker-compose.yml:32", "not yet supported"),
+            ("docker-compose.yml:33", "not yet supported"),
+            ("docker-compose.yml:34", "not yet supported"),
+            ("edge/compose.yml:5", "not yet supported"),
+        ],
+    );
+    let found = states(&stack("media"));
+    for place in [
+        "common.yml:5:7 supported traefik.enable",
+        "music.labels:1:1 supported traefik.http.routers.music.middlewares",
+        "edge/edge.env:1:1 supported TRAEFIK_LOG_LEVEL",
+    ] {
+        assert!(found.contains(&place.to_owned()), "{place} in {found:#?}");
+    }
+}
+
+#[test]
+fn every_mistake_is_found_at_its_place() {
+    if subject_is_traefik() {
+        return;
+    }
+    let (output, text) = check(&stack("mistakes"), &[], &[]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for (place, said) in [
+        ("8:9", "did you mean `address`"),
+        ("9:9", "unknown value \"LOUD\""),
+        ("11:9", "there is no file missing.yml"),
+        ("17:9", "unknown matcher `Hots`"),
+        (
+            "25:7",
+            "`auht@docker` does not exist (did you mean `auth`?)",
+        ),
+        (
+            "33:9",
+            "`thre@docker` does not exist (did you mean `three`?)",
+        ),
+        ("34:9", "\"eighty\" is not a port"),
+        ("40:9", "expected `,` or `)`"),
+        ("41:9", "did you mean `http`"),
+        ("43:9", "did you mean `priority`"),
+        ("56:9", "expected a duration"),
+        ("62:9", "did you mean `web`"),
+        (
+            "63:9",
+            "gets no request: router `same@docker` has the same rule",
+        ),
+        (
+            "64:9",
+            "the variable `SEVEN_PORT` is required and not set: say it",
+        ),
+    ] {
+        let line = format!("docker-compose.yml:{place}: ");
+        let found = text
+            .lines()
+            .any(|found| found.contains(&line) && found.contains(said));
+        assert!(found, "{place} {said} in\n{text}");
+    }
+    let same = text
+        .lines()
+        .find(|line| line.contains("is defined otherwise by"));
+    let same = same.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        same.contains("yml:55:9") || same.contains("yml:49:9"),
+        "{text}"
+    );
+    assert!(!text.contains("traefik.http.routers.five"), "{text}");
+}
+
+#[test]
+fn broken_files_are_refused_clearly() {
+    if subject_is_traefik() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("docker-compose.yml");
+    let large = format!("#{}", "x".repeat(10 << 20));
+    for (text, expected) in [
+        (
+            b"services:\n  web: {image: x\n".as_slice(),
+            "docker-compose.yml:3:1: error: services.web: is not valid YAML",
+        ),
+        (
+            b"services:\n  a: \xff\n",
+            "docker-compose.yml: error: is not UTF-8 text (line 2)",
+        ),
+        (
+            b"include: [docker-compose.yml]\n",
+            "docker-compose.yml:1:11: error: include: includes itself",
+        ),
+        (
+            large.as_bytes(),
+            "docker-compose.yml: error: is larger than 4 MiB",
+        ),
+        (b"a: &a [*b]\n", "docker-compose.yml:1:8: error: "),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let (output, text) = check(folder.path(), &[], &[]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with(expected)),
+            "{expected} in\n{text}"
+        );
+    }
+    let (output, text) = check(folder.path(), &["--env-file"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("--env-file needs a value"), "{text}");
+    let (_, text) = check(folder.path(), &["--env-file=none.env"], &[]);
+    assert!(text.contains("none.env: error: cannot be read"), "{text}");
+}
