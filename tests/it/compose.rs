@@ -101,8 +101,7 @@ fn a_shop_with_flags_and_redirects() {
     }
     let different = [39, 57, 58, 82, 83].map(|line| (line, "different"));
     let later = [20, 21, 22, 23, 36, 51, 78].map(|line| (line, "not yet supported"));
-    let docker = [13, 14, 15].map(|line| (line, "not yet supported"));
-    let others = different.into_iter().chain(later).chain(docker);
+    let others = different.into_iter().chain(later);
     let others = others.chain([(24, "different")]);
     let others: Vec<(String, &str)> = others
         .map(|(line, state)| (format!("docker-compose.yml:{line}"), state))
@@ -166,7 +165,6 @@ fn a_home_of_several_files() {
             ("docker-compose.yml:32", "not yet supported"),
             ("docker-compose.yml:33", "not yet supported"),
             ("docker-compose.yml:34", "not yet supported"),
-            ("edge/compose.yml:5", "not yet supported"),
         ],
     );
     let found = states(&stack("media"));

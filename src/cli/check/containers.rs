@@ -1,291 +1,115 @@
 //! The services of a stack as the containers they become, and what their labels say together.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::{
-    compose::{Pair, Service},
-    config::{
-        DecodedRouting, Diagnostic, Kind, Place, Placed, Places,
-        labels::{DecodedLabels, LabelServer, decode_labels},
-        routing::{LoadBalancer, Router, Server, ServiceKind},
-        template::normalize,
-    },
+    compose::{Project, Service},
+    config::{DecodedRouting, Diagnostic, Place, install, labels::is_label},
+    provider::docker::{Sketch, rehearse},
 };
 
-/// What matters of how the provider is set.
-pub(super) struct Manner<'a> {
-    pub(super) project: &'a str,
-    pub(super) exposed_by_default: bool,
-    /// Labels of Swarm services instead of those of containers.
+/// How the labels of a stack are read.
+pub(super) struct Reading<'a> {
+    pub(super) project: &'a Project,
+    pub(super) options: install::DockerProvider,
+    /// The networks that the proxy is on.
+    pub(super) networks: &'a [String],
+    /// Labels of Swarm services count instead of those of containers.
     pub(super) swarm: bool,
 }
 
-impl Manner<'_> {
-    /// The labels of a service that the provider looks at.
-    pub(super) fn labels<'s>(&self, service: &'s Service) -> &'s [Pair] {
-        match self.swarm {
+impl Reading<'_> {
+    /// What the labels of `services` say if these run.
+    pub(super) fn of(&self, services: &[&Service]) -> DecodedRouting {
+        let sketches: Vec<Sketch> = services
+            .iter()
+            .map(|service| self.sketch(service))
+            .collect();
+        let said = rehearse(&self.options, self.networks, &sketches);
+        let mut decoded = said.decoded;
+        for (service, sketch) in services.iter().zip(&sketches) {
+            let left_out = said.left_out.contains(&service.name);
+            decoded.diagnostics.extend(match left_out {
+                true => self.hidden(service, sketch),
+                false => unnamed_port(service, sketch),
+            });
+        }
+        decoded
+    }
+
+    fn sketch(&self, service: &Service) -> Sketch {
+        let labels = match self.swarm {
             true => &service.deploy_labels,
             false => &service.labels,
+        };
+        let own = [
+            ("com.docker.compose.project", &self.project.name),
+            ("com.docker.compose.service", &service.name),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
+        let labels = labels.iter();
+        let labels = labels.map(|pair| (pair.name.clone(), pair.value.clone()));
+        let labelled = labels.clone().any(|(name, _)| is_label(&name));
+        let mut ports = service.ports.clone();
+        if ports.is_empty() && labelled {
+            // What the image exposes is not known here.
+            ports.push(80);
+        }
+        Sketch {
+            name: service.name.clone(),
+            labels: labels.chain(own).collect(),
+            networks: self.networks_of(service),
+            on_host: service.network_mode.as_deref() == Some("host"),
+            ports,
+            replicas: service.replicas,
         }
     }
 
-    /// What the provider would make of the services if they ran.
-    pub(super) fn routing<'s>(
-        &self,
-        services: impl Iterator<Item = &'s Service>,
-    ) -> DecodedRouting {
-        let mut whole = Whole::default();
-        for (number, service) in services.enumerate() {
-            let labels = self.labels(service);
-            let texts = labels.iter().map(|pair| (&*pair.name, &*pair.value));
-            let mut labels = decode_labels(&service.name, texts);
-            if labels.enable.unwrap_or(self.exposed_by_default) {
-                self.complete(service, number, &mut labels);
-                whole.add(labels.decoded, service);
-            } else {
-                self.say_hidden(service, &labels, &mut whole.made.diagnostics);
-            }
-        }
-        whole.made
-    }
-
-    fn say_hidden(&self, service: &Service, labels: &DecodedLabels, said: &mut Vec<Diagnostic>) {
-        said.extend(labels.decoded.diagnostics.iter().cloned());
-        if labels.enable.is_none() && !labels.decoded.routing.http.routers.is_empty() {
-            let message = "its labels count for nothing: `exposedByDefault` is false";
-            let found = Diagnostic::warning(whole(service), "", message);
-            said.push(found.with_hint("add the label `traefik.enable=true`"));
+    /// The networks of a service; those of another one if it shares them.
+    fn networks_of(&self, service: &Service) -> Vec<String> {
+        let mode = service.network_mode.as_deref().unwrap_or_default();
+        let other = mode.strip_prefix("service:");
+        let mut services = self.project.services.iter();
+        match other.and_then(|other| services.find(|service| service.name == other)) {
+            Some(other) => other.networks.clone(),
+            None => service.networks.clone(),
         }
     }
 
-    /// Adds what goes without saying: a service, its servers, a router, its service.
-    fn complete(&self, service: &Service, number: usize, labels: &mut DecodedLabels) {
-        let base = normalize(&format!("{}_{}", service.name, self.project));
-        let decoded = &mut labels.decoded;
-        let layer4 =
-            decoded.routing.tcp != Default::default() || decoded.routing.udp != Default::default();
-        let http = &mut decoded.routing.http;
-        let nothing = decoded.broken.is_empty() && *http == Default::default();
-        if nothing && (layer4 || service.ports.is_empty()) {
-            return;
+    /// Says of a service with routers that nobody looks at them.
+    fn hidden(&self, service: &Service, sketch: &Sketch) -> Option<Diagnostic> {
+        let mut names = sketch.labels.keys().map(|name| name.to_ascii_lowercase());
+        let says = names.any(|name| name.starts_with("traefik.http."));
+        let mut names = sketch.labels.keys();
+        let decided = names.any(|name| name.eq_ignore_ascii_case("traefik.enable"));
+        if !says || (decided && self.options.constraints.is_empty()) {
+            return None;
         }
-        let place = Places::of(whole(service));
-        let broken = |kind| decoded.broken.iter().any(|(broken, _)| *broken == kind);
-        if http.services.is_empty() && !broken(Kind::Service) {
-            let implicit = Placed::new(LoadBalancer::default().into(), place.clone());
-            http.services.insert(base.clone(), implicit);
-        }
-        if http.routers.is_empty() && !broken(Kind::Router) && http.services.len() == 1 {
-            let implicit = Placed::new(Router::default(), place);
-            http.routers.insert(base.clone(), implicit);
-        }
-        let mut said = Vec::new();
-        for (name, object) in &mut http.services {
-            let labelled = labels.servers.get(name).cloned().unwrap_or_default();
-            if labelled.port.is_empty() && labelled.url.is_empty() && service.ports.is_empty() {
-                let message = "the port is the lowest that the image exposes; this file names none";
-                let path = format!("http.services.{name}.loadBalancer.server.port");
-                said.push(Diagnostic::info(whole(service), path, message));
-            }
-            match port(service, &labelled) {
-                Ok(port) => {
-                    if let ServiceKind::LoadBalancer(balancer) = &mut object.value.kind {
-                        balancer.servers = servers(service, number, port, &labelled);
-                    }
-                }
-                Err(message) => {
-                    let path = format!("http.services.{name}.loadBalancer.server.port");
-                    said.push(about_port(
-                        service,
-                        &labelled,
-                        object.place(),
-                        path,
-                        message,
-                    ));
-                }
-            }
-        }
-        self.complete_routers(&base, decoded, &mut said);
-        decoded.diagnostics.append(&mut said);
-    }
-
-    /// The rule and the service that go without saying.
-    fn complete_routers(
-        &self,
-        base: &str,
-        decoded: &mut DecodedRouting,
-        said: &mut Vec<Diagnostic>,
-    ) {
-        let http = &mut decoded.routing.http;
-        let mut names: BTreeSet<&String> = http.services.keys().collect();
-        names.extend(
-            decoded
-                .broken
-                .iter()
-                .filter_map(|(kind, name)| (*kind == Kind::Service).then_some(name)),
-        );
-        for (name, router) in &mut http.routers {
-            if router.rule.is_empty() {
-                router.value.rule = format!("Host(`{base}`)");
-            }
-            if router.service.is_empty() {
-                let mut names = names.iter();
-                match (names.next(), names.next()) {
-                    (Some(only), None) => router.value.service.clone_from(only),
-                    _ => {
-                        let path = format!("http.routers.{name}.service");
-                        let message = "is missing: the container has several services";
-                        said.push(Diagnostic::error(router.place().clone(), path, message));
-                    }
-                }
-            }
-        }
+        let (why, hint) = match decided {
+            false if !self.options.exposed_by_default => (
+                "`exposedByDefault` is false",
+                "add the label `traefik.enable=true`",
+            ),
+            _ => (
+                "it does not fulfil `constraints`",
+                "see `providers.docker.constraints` of the edge",
+            ),
+        };
+        let message = format!("its labels count for nothing: {why}");
+        Some(Diagnostic::warning(whole(service), "", message).with_hint(hint))
     }
 }
 
-/// The number that a label says, else the lowest that the file names. 80 stands in for what only the image knows.
-fn port(service: &Service, labelled: &LabelServer) -> Result<Option<u16>, String> {
-    if !labelled.url.is_empty() {
-        return Ok(None);
+/// Says that only the image knows the port.
+fn unnamed_port(service: &Service, sketch: &Sketch) -> Option<Diagnostic> {
+    let named = sketch.labels.keys().any(|name| {
+        let name = name.to_ascii_lowercase();
+        name.ends_with(".loadbalancer.server.port") || name.ends_with(".loadbalancer.server.url")
+    });
+    if named || !service.ports.is_empty() || sketch.ports.is_empty() {
+        return None;
     }
-    match labelled.port.as_str() {
-        "" => Ok(Some(service.ports.first().copied().unwrap_or(80))),
-        text => match text.trim().parse() {
-            Ok(port) if port > 0 => Ok(Some(port)),
-            _ => Err(format!("{text:?} is not a port")),
-        },
-    }
-}
-
-fn about_port(
-    service: &Service,
-    labelled: &Placed<LabelServer>,
-    object: &Place,
-    path: String,
-    message: String,
-) -> Diagnostic {
-    let place = match labelled.at("port") {
-        Place::Builtin if *object == Place::Builtin => whole(service),
-        Place::Builtin => object.clone(),
-        place => place.clone(),
-    };
-    Diagnostic::error(place, path, message)
-}
-
-fn servers(
-    service: &Service,
-    number: usize,
-    port: Option<u16>,
-    labelled: &LabelServer,
-) -> Vec<Server> {
-    let scheme = match labelled.scheme.as_str() {
-        "" => "http",
-        scheme => scheme,
-    };
-    let url = |replica: usize| match port {
-        None => labelled.url.clone(),
-        // Any address will do: nobody connects.
-        Some(port) => format!("{scheme}://172.16.{}.{}:{port}", number % 250, replica + 2),
-    };
-    let mut servers: Vec<Server> = (0..service.replicas)
-        .map(|replica| Server {
-            url: url(replica),
-            weight: labelled.weight.unwrap_or(1),
-            preserve_path: labelled.preserve_path,
-            ..Server::default()
-        })
-        .collect();
-    servers.dedup_by(|a, b| a.url == b.url);
-    servers
-}
-
-/// What all services want, and which of them wanted what first.
-#[derive(Default)]
-struct Whole {
-    made: DecodedRouting,
-    owners: BTreeMap<(&'static str, String), String>,
-}
-
-impl Whole {
-    fn add(&mut self, more: DecodedRouting, service: &Service) {
-        let name = &service.name;
-        self.made.diagnostics.extend(more.diagnostics);
-        self.made.broken.extend(more.broken);
-        let (mut into, from) = (std::mem::take(&mut self.made.routing), more.routing);
-        self.objects(
-            "http.routers",
-            &mut into.http.routers,
-            from.http.routers,
-            name,
-        );
-        self.objects(
-            "http.services",
-            &mut into.http.services,
-            from.http.services,
-            name,
-        );
-        let section = "http.middlewares";
-        self.objects(
-            section,
-            &mut into.http.middlewares,
-            from.http.middlewares,
-            name,
-        );
-        let section = "http.serversTransports";
-        let transports = from.http.servers_transports;
-        self.objects(section, &mut into.http.servers_transports, transports, name);
-        self.objects("tls.stores", &mut into.tls.stores, from.tls.stores, name);
-        self.objects("tcp.routers", &mut into.tcp.routers, from.tcp.routers, name);
-        self.objects(
-            "tcp.services",
-            &mut into.tcp.services,
-            from.tcp.services,
-            name,
-        );
-        let section = "tcp.middlewares";
-        self.objects(
-            section,
-            &mut into.tcp.middlewares,
-            from.tcp.middlewares,
-            name,
-        );
-        self.objects("udp.routers", &mut into.udp.routers, from.udp.routers, name);
-        self.objects(
-            "udp.services",
-            &mut into.udp.services,
-            from.udp.services,
-            name,
-        );
-        self.made.routing = into;
-    }
-
-    fn objects<T: PartialEq>(
-        &mut self,
-        section: &'static str,
-        into: &mut BTreeMap<String, Placed<T>>,
-        from: BTreeMap<String, Placed<T>>,
-        service: &str,
-    ) {
-        for (name, object) in from {
-            match into.get(&name) {
-                None => {
-                    let key = (section, name.clone());
-                    self.owners.insert(key, service.to_owned());
-                    into.insert(name, object);
-                }
-                Some(present) if *present == object => {}
-                Some(_) => {
-                    let owner = self.owners.get(&(section, name.clone()));
-                    let owner = owner.map_or("another", String::as_str);
-                    let message = format!("is defined otherwise by service {owner}");
-                    let path = format!("{section}.{name}");
-                    let found = Diagnostic::error(object.place().clone(), path, message);
-                    let hint = "give one of the two another name";
-                    self.made.diagnostics.push(found.with_hint(hint));
-                }
-            }
-        }
-    }
+    let message = "its port is the lowest that the image exposes; this file names none";
+    let found = Diagnostic::info(whole(service), "", message);
+    Some(found.with_hint("a label `loadbalancer.server.port` would say it"))
 }
 
 /// A service as a whole.

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    containers::{Manner, whole},
+    containers::{Reading, whole},
     state::Entry,
 };
 use crate::{
     cli::offline::{Container, Offline, Statement},
     compose::{Pair, Project, Service, Source, Text, Wanted},
-    config::{Diagnostic, Loaded, Place, Root, Sources, labels::is_label, read_install},
+    config::{
+        Diagnostic, Loaded, Place, Root, Sources, install::DockerProvider as Options,
+        labels::is_label, read_install,
+    },
 };
 
 /// A stack, and everything there is to say about it.
@@ -56,7 +59,7 @@ impl<'p> Stack<'p> {
             found.extend(edge.findings(project));
         }
         if edges.is_empty() && !project.services.is_empty() {
-            let offline = Offline::of_labels(statement(project, provider(project), true));
+            let offline = Offline::of_labels(statement(project, provider(project), None));
             found.extend_from_slice(offline.compiled.diagnostics());
         }
         found.extend(unstarted(project));
@@ -178,13 +181,22 @@ fn remarks(service: &Service) -> Vec<Diagnostic> {
 /// What services say that are not started with the profiles given.
 fn unstarted(project: &Project) -> Vec<Diagnostic> {
     let services = project.services.iter().filter(|service| !service.enabled);
-    let manner = Manner {
-        project: &project.name,
-        exposed_by_default: true,
+    let reading = Reading {
+        project,
+        options: Default::default(),
+        networks: &networks(project),
         swarm: false,
     };
     services
-        .flat_map(|service| manner.routing(std::iter::once(service)).diagnostics)
+        .flat_map(|service| reading.of(&[service]).diagnostics)
+        .collect()
+}
+
+/// All networks of a stack: those of a proxy that is elsewhere must be among them.
+fn networks(project: &Project) -> Vec<String> {
+    let services = project.services.iter();
+    services
+        .flat_map(|service| service.networks.iter().cloned())
         .collect()
 }
 
@@ -202,14 +214,21 @@ fn provider(project: &Project) -> &'static str {
 }
 
 /// What the labels of all services that are started say.
-fn statement(project: &Project, provider: &str, exposed_by_default: bool) -> Statement {
-    let manner = Manner {
-        project: &project.name,
-        exposed_by_default,
+fn statement(project: &Project, provider: &str, edge: Option<(&Service, &Options)>) -> Statement {
+    let all = networks(project);
+    let (networks, options) = match edge {
+        Some((service, options)) => (&service.networks, options.clone()),
+        None => (&all, Options::default()),
+    };
+    let reading = Reading {
+        project,
+        options,
+        networks,
         swarm: provider == "swarm",
     };
     let services = project.services.iter().filter(|service| service.enabled);
-    (provider.into(), manner.routing(services))
+    let services: Vec<&Service> = services.collect();
+    (provider.into(), reading.of(&services))
 }
 
 /// The proxy of a stack.
@@ -281,7 +300,7 @@ impl<'p> Edge<'p> {
         if let Some(place) = self.opaque {
             let message = "is another program, which starts the proxy in its own way: what it is told is not checked";
             let found = Diagnostic::warning(place.clone(), "", message);
-            let offline = Offline::of_labels(statement(project, "docker", true));
+            let offline = Offline::of_labels(statement(project, "docker", None));
             let mut all = offline.compiled.diagnostics().to_vec();
             all.push(found);
             return all;
@@ -302,7 +321,7 @@ impl<'p> Edge<'p> {
         });
         let mut found = self.missing_mounts();
         found.extend(self.unread(project, &loaded));
-        let statements = Self::statements(project, &loaded);
+        let statements = self.statements(project, &loaded);
         let container = Container {
             root: Root::Mounted(&mounts),
             directory,
@@ -313,20 +332,23 @@ impl<'p> Edge<'p> {
     }
 
     /// What the providers that read labels say.
-    fn statements(project: &Project, loaded: &Loaded) -> Vec<Statement> {
+    fn statements(&self, project: &Project, loaded: &Loaded) -> Vec<Statement> {
         let providers = &loaded.install.providers;
-        let written = serde_json::to_value(providers).unwrap_or_default();
-        let said = |name: &str| {
-            let exposed = &written[name]["exposedByDefault"];
-            let hidden = *exposed == false || *exposed == "false";
-            statement(project, name, !hidden)
-        };
-        let docker = providers.docker.is_some().then(|| said("docker"));
-        let swarm = providers.swarm.is_some().then(|| said("swarm"));
-        let mut statements: Vec<Statement> = docker.into_iter().chain(swarm).collect();
+        let mut statements = Vec::new();
+        if let Some(options) = &providers.docker {
+            let edge = Some((self.service, options));
+            statements.push(statement(project, "docker", edge));
+        }
+        if let Some(options) = &providers.swarm {
+            let mut like = Options::default();
+            let exposed = &options.0["exposedByDefault"];
+            like.exposed_by_default = *exposed != false && *exposed != "false";
+            let edge = Some((self.service, &like));
+            statements.push(statement(project, "swarm", edge));
+        }
         if statements.is_empty() {
             // What they say is worth a look all the same.
-            statements.push(statement(project, provider(project), true));
+            statements.push(statement(project, provider(project), None));
         }
         statements
     }

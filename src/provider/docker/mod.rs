@@ -11,6 +11,7 @@ mod engine;
 mod link;
 mod merge;
 mod own;
+mod rehearsal;
 mod roster;
 mod settings;
 mod transport;
@@ -28,6 +29,8 @@ use tracing::{info, warn};
 
 use super::{Provider, Running, Updates};
 use crate::config::{Diagnostic, Place, install};
+
+pub use rehearsal::{Rehearsal, Sketch, rehearse};
 
 use address::Surroundings;
 use cache::Kept;
