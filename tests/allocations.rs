@@ -213,6 +213,7 @@ fn start_proxy(server: SocketAddr) -> SocketAddr {
         arguments: &arguments,
         environment: &[],
         directory: &directory,
+        root: portway::config::Root::Here,
     };
     let loaded = load_install(&sources).expect("the gate's own configuration is right");
     thread::spawn(move || {
