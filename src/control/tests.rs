@@ -5,7 +5,10 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use super::*;
 use crate::{
-    config::{Sources as InstallSources, load_install},
+    config::{
+        Routing, Sources as InstallSources, load_install,
+        routing::{self, Condition, LoadBalancer, Router, Server},
+    },
     provider::{FileProvider, Provider, Reload, Updates},
     rule::Facts,
     snapshot::Snapshot,
@@ -17,6 +20,8 @@ struct Bench {
     directory: tempfile::TempDir,
     cell: Arc<SnapshotCell>,
     reload: Reload,
+    /// Stands in for a provider that knows the state of its servers.
+    updates: Updates,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -48,13 +53,14 @@ impl Bench {
         });
         let tasks = vec![
             tokio::task::spawn_local(resolving),
-            tokio::task::spawn_local(provider.run(Updates::new("file", sender))),
+            tokio::task::spawn_local(provider.run(Updates::new("file", sender.clone()))),
             tokio::task::spawn_local(control.await.run()),
         ];
         Self {
             directory,
             cell,
             reload,
+            updates: Updates::new("file", sender),
             tasks,
         }
     }
@@ -225,6 +231,65 @@ async fn a_reload_that_changes_nothing_is_no_reload() {
             .eventually(|snapshot| routed(snapshot, "b.test"))
             .await;
         assert_eq!(live.generation, 2);
+    })
+    .await;
+}
+
+/// A service `app` with servers at these ports of this machine.
+fn servers(servers: &[(u16, Condition)]) -> Routing {
+    let servers = servers.iter().map(|(port, condition)| Server {
+        url: format!("http://127.0.0.1:{port}"),
+        condition: condition.clone(),
+        ..Server::default()
+    });
+    let balancer = LoadBalancer {
+        servers: servers.collect(),
+        ..LoadBalancer::default()
+    };
+    let router = Router {
+        rule: "Host(`a.test`)".to_owned(),
+        service: "app".to_owned(),
+        ..Router::default()
+    };
+    let mut routing = Routing::default();
+    let http = &mut routing.http;
+    http.routers.insert("app".to_owned(), router.into());
+    let service = routing::Service::from(balancer);
+    http.services.insert("app".to_owned(), service.into());
+    routing
+}
+
+#[tokio::test]
+async fn conditions_act_with_the_swap_and_servers_that_go_are_told() {
+    local(async {
+        let bench = Bench::start("{}").await;
+        bench.eventually(|snapshot| snapshot.generation == 1).await;
+        let leaving = || Condition::Leaving("was told to stop".into());
+        let live = async |listed: &[(u16, Condition)]| {
+            let before = bench.cell.version();
+            assert!(bench.updates.send(servers(listed)).await);
+            bench
+                .eventually(|snapshot| {
+                    snapshot.generation > before && !snapshot.services.is_empty()
+                })
+                .await
+        };
+        let first = live(&[(1, Condition::Ready), (2, Condition::Ready)]).await;
+        let [one, two] = &*first.services[0].servers else {
+            panic!("two servers");
+        };
+        assert!(one.usable() && two.usable());
+        let second = live(&[(1, leaving()), (2, Condition::Ready), (3, leaving())]).await;
+        let service = &second.services[0];
+        assert!(Arc::ptr_eq(one, &service.servers[0]), "the same server");
+        assert!(one.is_leaving() && two.usable() && service.servers[2].is_leaving());
+        assert_eq!(one.status().reason, "was told to stop");
+        assert!(service.room.is_proven(), "what had to go was of use");
+        // It changed its mind, and another one is gone without a word.
+        let third = live(&[(1, Condition::Ready)]).await;
+        assert!(one.usable() && two.is_leaving());
+        assert_eq!(two.status().reason, "no configuration names it any more");
+        assert!(Arc::ptr_eq(&third.services[0].room, &service.room));
     })
     .await;
 }

@@ -195,3 +195,29 @@ pub fn text_response(status: StatusCode, text: &'static str) -> Response {
 pub fn not_found() -> Response {
     text_response(StatusCode::NOT_FOUND, "404 page not found\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use http::header::RETRY_AFTER;
+
+    use super::{Body, StatusCode, unavailable};
+
+    #[test]
+    fn an_unavailable_service_says_why_and_when_to_come_back() {
+        for (reason, text) in [
+            (None, "no available server\n"),
+            (
+                Some("web-1 is starting"),
+                "no available server: web-1 is starting\n",
+            ),
+        ] {
+            let response = unavailable(reason);
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[RETRY_AFTER], "1");
+            let Body::Full(bytes) = response.body() else {
+                panic!("a body in memory");
+            };
+            assert_eq!(bytes, text);
+        }
+    }
+}

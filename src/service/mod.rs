@@ -193,7 +193,11 @@ impl Service {
             match (&before, condition) {
                 // A server that was ready until it had to go has been of use.
                 (Condition::Ready, Condition::Leaving(_)) => self.room.prove(),
-                (_, Condition::Ready) => self.room.wake(),
+                // One that its provider found to be ready is worth waiting for.
+                (_, Condition::Ready) => {
+                    self.room.prove();
+                    self.room.wake();
+                }
                 _ => {}
             }
             changes.push(ConditionChange {

@@ -629,6 +629,10 @@ fn a_new_server_is_in_its_condition_before_its_first_request() {
     );
     lab.settings.servers = conditioned("http://10.0.0.2", &[leaving()]);
     assert_eq!(lab.build(Some(&alone)).excuse(), None);
+    lab.settings.servers = conditioned("http://10.0.0.2", &[Condition::Ready]);
+    let ready = lab.build(Some(&alone));
+    let changes = ready.enact(lab.now);
+    assert_eq!((changes.len(), ready.room.is_proven()), (1, true));
 }
 
 #[test]
