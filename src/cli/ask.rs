@@ -21,10 +21,7 @@ pub(super) fn ask(
     target: &str,
     patience: Duration,
 ) -> io::Result<Answer> {
-    let authority = match authority.strip_prefix(':') {
-        Some(port) => format!("localhost:{port}"),
-        None => authority.to_owned(),
-    };
+    let authority = complete(authority);
     let mut stream = connect(&authority, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
@@ -39,9 +36,17 @@ pub(super) fn ask(
     parse(&answer)
 }
 
-fn connect(authority: &str, patience: Duration) -> io::Result<TcpStream> {
+fn complete(authority: &str) -> String {
+    match authority.strip_prefix(':') {
+        Some(port) => format!("localhost:{port}"),
+        None => authority.to_owned(),
+    }
+}
+
+/// Connects to whoever listens at `authority` (this machine if it names no host).
+pub(super) fn connect(authority: &str, patience: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::other(format!("{authority} has no address"));
-    for address in authority.to_socket_addrs()? {
+    for address in complete(authority).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, patience) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,

@@ -1,27 +1,18 @@
 //! `portway demo`: three replicas, the proxy in front of them, and addresses to try.
 
 use std::{
-    convert::Infallible,
     fmt::Write as _,
-    fs, io,
+    fs,
+    future::pending,
+    io,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::{
-    body::{Bytes, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::TokioIo;
+use super::replica::Replica;
 
 /// Where the demo listens unless `--port` says otherwise; the replicas and the API take the ports above.
 const PORT: u16 = 8000;
@@ -167,73 +158,21 @@ fn replica(number: u16, port: u16) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let state = Arc::new(Replica {
-        number,
-        failed: AtomicBool::new(false),
-        served: AtomicU64::new(0),
-    });
+    let replica = Arc::new(Replica::new(format!("replica-{number}")));
     std::thread::Builder::new()
         .name(format!("replica-{number}"))
         .spawn(move || {
             runtime.block_on(async {
-                if let Err(error) = accept(listener, state).await {
+                let served = match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => replica.serve(listener, pending()).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = served {
                     tracing::error!(%error, "replica ended");
                 }
             });
         })?;
     Ok(())
-}
-
-struct Replica {
-    number: u16,
-    failed: AtomicBool,
-    served: AtomicU64,
-}
-
-async fn accept(listener: TcpListener, state: Arc<Replica>) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let (socket, _) = listener.accept().await?;
-        while connections.try_join_next().is_some() {}
-        let state = Arc::clone(&state);
-        let service = service_fn(move |request| {
-            let response = state.answer(&request);
-            async { Ok::<_, Infallible>(response) }
-        });
-        connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
-    }
-}
-
-impl Replica {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let failed = self.failed.load(Relaxed);
-        let (status, text) = match (request.method(), request.uri().path()) {
-            (&Method::POST, "/fail") => {
-                self.failed.store(true, Relaxed);
-                (StatusCode::OK, "failing from now on\n".to_owned())
-            }
-            (&Method::POST, "/recover") => {
-                self.failed.store(false, Relaxed);
-                (StatusCode::OK, "well again\n".to_owned())
-            }
-            (_, "/health") if failed => (StatusCode::SERVICE_UNAVAILABLE, "failing\n".to_owned()),
-            (_, "/health") => (StatusCode::OK, "ok\n".to_owned()),
-            (_, path) => {
-                let served = self.served.fetch_add(1, Relaxed) + 1;
-                (
-                    StatusCode::OK,
-                    format!(
-                        "replica-{} answered {path} (its request number {served})\n",
-                        self.number
-                    ),
-                )
-            }
-        };
-        let mut response = Response::new(Full::new(Bytes::from(text)));
-        *response.status_mut() = status;
-        response
-    }
 }
 
 #[cfg(test)]

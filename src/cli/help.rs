@@ -27,6 +27,7 @@ pub(super) fn of(command: Command) -> &'static str {
         Command::Demo => DEMO,
         Command::Healthcheck => HEALTHCHECK,
         Command::Rollout => ROLLOUT,
+        Command::Replica => REPLICA,
         Command::Version => "portway version\n\nPrints the version and what it was built for.",
     }
 }
@@ -45,6 +46,7 @@ Commands
   demo          three replicas and a proxy in front of them, to play with
   healthcheck   ask the running proxy whether it is well (needs `ping`)
   rollout NAME  replace the containers of a Compose service without a gap
+  replica       a small application to try a proxy with
   version       print the version
   help COMMAND  say more about a command
 
@@ -160,4 +162,18 @@ const HEALTHCHECK: &str = "portway healthcheck [options of run]
 Asks /ping of the running proxy that has the same configuration. Prints `OK: URL` and ends with 0 if it is well, with 1 otherwise.
 `ping` must be on. For containers:
 
-  HEALTHCHECK CMD portway healthcheck";
+  HEALTHCHECK CMD portway healthcheck
+
+Without options, and where no file or variable turns `ping` on, the options are those of the first Portway that runs on this machine
+(in this container); if it does not serve `ping` at all, it is well as long as one of its entry points accepts connections.";
+
+const REPLICA: &str = "portway replica [--port N] [--name NAME]
+
+A small application to put behind a proxy. It listens on port N (80 if not given), and NAME is what it says it is (the name of the
+machine if not given). On SIGTERM it accepts nothing new, finishes what runs and ends; WebSockets stay for as long as they are used.
+
+  /                    who answers, and what was asked
+  /health              {\"status\":\"healthy\",\"timestamp\":\"...\"}
+  /wait/MILLISECONDS   as /, but later
+  /ws                  a WebSocket that sends back what it gets
+  /fail, /recover      POST: /health says 503 from now on, or 200 again";

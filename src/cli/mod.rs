@@ -8,6 +8,7 @@ mod healthcheck;
 mod help;
 mod offline;
 mod plugin;
+mod replica;
 mod rollout;
 mod run;
 mod version;
@@ -46,6 +47,7 @@ fn dispatch(arguments: &[String]) -> ExitCode {
         Command::Demo => demo::run(rest),
         Command::Healthcheck => healthcheck::run(rest),
         Command::Rollout => rollout::run(rest),
+        Command::Replica => replica::run(rest),
         Command::Version => version::run(),
         Command::Help => help::run(rest),
     }
@@ -60,18 +62,20 @@ enum Command {
     Demo,
     Healthcheck,
     Rollout,
+    Replica,
     Version,
     Help,
 }
 
 impl Command {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("run", Self::Run),
         ("check", Self::Check),
         ("explain", Self::Explain),
         ("demo", Self::Demo),
         ("healthcheck", Self::Healthcheck),
         ("rollout", Self::Rollout),
+        ("replica", Self::Replica),
         ("version", Self::Version),
         ("help", Self::Help),
     ];

@@ -34,6 +34,7 @@ mod observe;
 mod protocols;
 mod proxy_protocol;
 mod reload;
+mod replica;
 mod routing;
 mod services;
 mod side_by_side;
