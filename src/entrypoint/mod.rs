@@ -17,7 +17,7 @@ pub use listener::{Listener, bind, run};
 
 use crate::http1::request::Limits;
 
-/// How long a drain waits for the first request of a new connection, and for what must come before it.
+/// How long a drain waits for the next request of a connection without one, and for what must come before the first.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// A body that makes less progress than this within the progress timeout is a slow attack.

@@ -124,7 +124,7 @@ impl Worker {
         self.draining[entry_point].get()
     }
 
-    /// From now on connections of this entry point end after the answer they are at; idle ones end now.
+    /// From now on connections of this entry point end after the answer they are at; idle ones soon.
     pub fn drain(&self, entry_point: usize) {
         self.draining[entry_point].set(true);
         crate::wire::timer::wake_all();

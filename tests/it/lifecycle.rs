@@ -366,3 +366,30 @@ async fn a_port_in_use_is_a_clear_error() {
         "{log}"
     );
 }
+
+#[tokio::test]
+async fn a_drain_serves_the_last_request_of_a_kept_connection() {
+    if crate::support::subject_is_traefik() {
+        return;
+    }
+    let server = slow_server().await;
+    let mut proxy = stage(&server, json!({"lifeCycle": {"graceTimeOut": "10s"}})).await;
+    let client = proxy.client();
+    let mut kept = client.connect().await.unwrap();
+    assert_eq!(kept.get("/").await.header("connection"), None);
+    proxy.signal("TERM");
+    eventually("draining has begun", async || {
+        TcpStream::connect(proxy.addr("web"))
+            .await
+            .err()
+            .map(|_| ())
+    })
+    .await;
+    // A client cannot know of the end yet: its request was on its way when the signal came.
+    let last = kept.get("/").await;
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (200, Some("close"))
+    );
+    assert!(proxy.exited().await.success());
+}

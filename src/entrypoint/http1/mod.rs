@@ -151,10 +151,7 @@ impl Server {
                     Poll::Pending => {
                         // A request that had arrived before the drain has been read by now, and is served.
                         if !started && self.worker.is_draining(self.entry.index) {
-                            if !first {
-                                return Poll::Ready(Next::Closed);
-                            }
-                            // That of a new connection is most likely on its way, and no client expects to have to repeat it.
+                            // The next one may be on its way, and few clients expect to have to repeat it.
                             if !std::mem::replace(&mut hurried, true) {
                                 wire.deadline.set(Some(LAST_CALL));
                             }
