@@ -74,3 +74,28 @@ fn every_compose_example_is_good() {
         );
     }
 }
+
+#[test]
+fn the_stacks_at_the_top_are_good() {
+    if subject_is_traefik() {
+        return;
+    }
+    for file in ["docker-compose.ha.yml", "docker-compose.two-edges.yml"] {
+        let output = Command::new(binary())
+            .args(["check", "-f", file])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{file}: {text}");
+        for label in [
+            "traefik.enable",
+            "traefik.http.routers.app.rule",
+            "traefik.http.services.app.loadbalancer.server.port",
+            "traefik.http.services.app.loadbalancer.sticky.cookie",
+            "traefik.http.services.app.loadbalancer.healthcheck.path",
+        ] {
+            assert!(text.contains(label), "{file}: {label} in {text}");
+        }
+    }
+}
