@@ -66,7 +66,7 @@ async fn many_streams_on_one_connection() {
     let server = backend("server")
         .reply(|seen| {
             Reply::default()
-                .pause(Duration::from_millis(30))
+                .pause(Duration::from_millis(100))
                 .write(format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}",
                     seen.target.len(),
@@ -103,7 +103,7 @@ async fn many_streams_on_one_connection() {
     let start = Instant::now();
     futures_util::future::join_all(calls).await;
     assert!(
-        start.elapsed() < Duration::from_secs(3),
+        start.elapsed() < Duration::from_secs(10),
         "streams wait for each other: {:?}",
         start.elapsed()
     );
@@ -296,7 +296,7 @@ async fn early_hints_are_forwarded_before_the_answer() {
     let server = backend("server")
         .reply(|_| {
             Reply::raw("HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
-                .pause(Duration::from_millis(300))
+                .pause(Duration::from_millis(1500))
                 .write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         })
         .run()
@@ -312,19 +312,20 @@ async fn early_hints_are_forwarded_before_the_answer() {
         "{hints}"
     );
     assert!(
-        start.elapsed() < Duration::from_millis(250),
+        start.elapsed() < Duration::from_millis(1400),
         "held back until the answer"
     );
-    assert_eq!(raw.rest().await.statuses(), [200]);
+    let rest = raw.rest_for(Duration::from_secs(10)).await;
+    assert_eq!(rest.statuses(), [200]);
 }
 
 #[tokio::test]
 async fn events_are_flushed_at_once() {
     let server = backend("server").reply(|_| {
         let mut reply = Reply::raw("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
-        for number in 0..4 {
+        for number in 0..3 {
             let event = format!("data: {number}\n\n");
-            reply = reply.write(format!("{:x}\r\n{event}\r\n", event.len())).pause(Duration::from_millis(300));
+            reply = reply.write(format!("{:x}\r\n{event}\r\n", event.len())).pause(Duration::from_millis(900));
         }
         reply.write("0\r\n\r\n")
     }).run().await;
@@ -338,14 +339,14 @@ async fn events_are_flushed_at_once() {
             .await
             .unwrap();
         let mut body = response.into_body();
-        for number in 0..4_u64 {
+        for number in 0..3_u64 {
             let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
             assert_eq!(frame, format!("data: {number}\n\n"));
             let late = start
                 .elapsed()
-                .saturating_sub(Duration::from_millis(300 * number));
+                .saturating_sub(Duration::from_millis(900 * number));
             assert!(
-                late < Duration::from_millis(250),
+                late < Duration::from_millis(800),
                 "event {number} came {late:?} late"
             );
         }

@@ -103,7 +103,7 @@ async fn attack_38_silent_connections_do_not_hinder_others() {
     for _ in 0..20 {
         let start = Instant::now();
         assert_eq!(proxy.client().get("/").await.status, 200);
-        assert!(start.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < Duration::from_secs(3));
     }
 }
 
