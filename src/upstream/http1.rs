@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use socket2::SockRef;
 
@@ -138,7 +138,10 @@ impl Connection {
         home: &Rc<Home>,
     ) -> Result<Answer, Failure> {
         self.start(&request, body);
-        wire::after_the_others().await;
+        // The streams of an HTTP/2 connection are read together anyway.
+        if request.head.version != Version::HTTP_2 {
+            wire::after_the_others().await;
+        }
         let mut interims = 0;
         let mut heard = false;
         let outcome = poll_fn(|cx| self.poll_answer(cx, &request, &mut interims, &mut heard)).await;

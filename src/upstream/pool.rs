@@ -133,7 +133,8 @@ impl Home {
         };
         let connection = match pooled {
             Some(connection) => connection,
-            None => match connect::dial_h1(&self.server).await {
+            // Boxed, like all that is only for new connections: every request would carry the room for it.
+            None => match Box::pin(connect::dial_h1(&self.server)).await {
                 Ok(stream) => http1::Connection::new(stream, self.opened()),
                 Err(fault) => return Err(Failure::before_sending(fault, body)),
             },
@@ -159,8 +160,8 @@ impl Home {
     async fn send_h2(&self, request: Outgoing<'_>, body: Body) -> Result<Answer, Failure> {
         let connection = match self.shared_h2() {
             Some(connection) => connection,
-            None => match connect::dial_h2c(&self.server).await {
-                Ok(stream) => match self.share(stream).await {
+            None => match Box::pin(connect::dial_h2c(&self.server)).await {
+                Ok(stream) => match Box::pin(self.share(stream)).await {
                     Ok(connection) => connection,
                     Err(fault) => return Err(Failure::before_sending(fault, body)),
                 },
@@ -182,7 +183,7 @@ impl Home {
         if let Some(connection) = self.take(&request) {
             return connection.send(request, body, self).await;
         }
-        let (stream, h2) = match connect::dial_negotiated(&self.server).await {
+        let (stream, h2) = match Box::pin(connect::dial_negotiated(&self.server)).await {
             Ok(dialled) => dialled,
             Err(fault) => return Err(Failure::before_sending(fault, body)),
         };
@@ -192,7 +193,7 @@ impl Home {
                 .send(request, body, self)
                 .await;
         }
-        match self.share(stream).await {
+        match Box::pin(self.share(stream)).await {
             Ok(connection) => connection.send(request, body).await,
             Err(fault) => Err(Failure::before_sending(fault, body)),
         }

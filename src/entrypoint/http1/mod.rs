@@ -186,7 +186,7 @@ impl Server {
             return false;
         };
         if let Some(server) = journey.tunnel.take() {
-            self.switch(journey, response, server).await;
+            Box::pin(self.switch(journey, response, server)).await;
             return false;
         }
         // A middleware that answered has left the body where it was.

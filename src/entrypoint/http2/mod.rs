@@ -188,7 +188,7 @@ async fn serve_stream(
         (None, ..) => (fault::CLIENT_CLOSED_REQUEST, Err((0, 0))),
         (Some(response), Some(server), Some(client)) => (
             StatusCode::OK,
-            Ok(switch(shared, response, server, (client, &respond)).await),
+            Ok(Box::pin(switch(shared, response, server, (client, &respond))).await),
         ),
         (Some(response), ..) => {
             let status = response.status();
