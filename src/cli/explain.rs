@@ -304,6 +304,10 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
         }
         for (number, step) in way.middlewares.iter().enumerate() {
             line(&mut text, &format!("  {}.", number + 1), &step_line(step));
+            if let Some(answer) = &step.may_answer {
+                let said = format!("may answer itself, which is not tried here: {answer}");
+                line(&mut text, "", &said);
+            }
         }
         let sticky = if way.sticky { ", sticky" } else { "" };
         text.push('\n');

@@ -216,7 +216,7 @@ impl Draft<'_> {
                         .map(|ips| ips.to_vec())
                         .unwrap_or_default(),
                     url,
-                    weight: server.weight,
+                    weight: server.weight.unwrap_or(1),
                     preserve_path: server.preserve_path,
                     condition: condition(&server.condition),
                 }),

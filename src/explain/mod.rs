@@ -235,6 +235,9 @@ pub struct Step {
     pub kind: String,
     /// As they hold, secrets left out.
     pub options: Value,
+    /// When it answers itself, so that the way ends there. Not tried: it depends on what came before, or on more than is asked here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_answer: Option<String>,
 }
 
 /// A server on the way.
@@ -352,6 +355,7 @@ fn step(configuration: &Configuration<'_>, name: &str) -> Step {
             name: name.to_owned(),
             kind: String::new(),
             options: Value::Null,
+            may_answer: None,
         };
     };
     let kind = middleware.kind();
@@ -362,8 +366,38 @@ fn step(configuration: &Configuration<'_>, name: &str) -> Step {
     Step {
         name: name.to_owned(),
         kind: kind.to_owned(),
+        may_answer: early_answer(kind, &options),
         options,
     }
+}
+
+/// When a middleware answers instead of passing a request on.
+fn early_answer(kind: &str, options: &Value) -> Option<String> {
+    let answer = match kind {
+        "basicAuth" | "digestAuth" => "401 without the right credentials",
+        "forwardAuth" => "what the authority answers, unless that is 2xx",
+        "ipAllowList" | "ipWhiteList" => "403 to other addresses",
+        "rateLimit" => "429 beyond the rate",
+        "inFlightReq" => "429 beyond the amount",
+        "redirectScheme" | "redirectRegex" => "a redirect, where it applies",
+        "buffering" => "413 to larger bodies",
+        "circuitBreaker" => "503 while it is open",
+        "plugin" => "whatever it likes",
+        "headers" => {
+            let mut names = options.as_object()?.keys();
+            let answers = names.any(|name| name.starts_with("accessControlAllow"));
+            return answers.then(|| "200 to CORS preflight requests".to_owned());
+        }
+        _ => return None,
+    };
+    let by_address = options.get("ipStrategy").is_some()
+        || options.pointer("/sourceCriterion/ipStrategy").is_some();
+    Some(match by_address {
+        true => format!(
+            "{answer}; whom it takes for the client depends on X-Forwarded-For, and on whether the entry point trusts its peer"
+        ),
+        false => answer.to_owned(),
+    })
 }
 
 fn server_state(server: &Arc<Server>, live: bool) -> ServerState {

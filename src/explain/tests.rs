@@ -186,6 +186,9 @@ fn the_way_is_told_without_secrets() {
         steps,
         [("strip@file", "stripPrefix"), ("auth@file", "basicAuth")]
     );
+    let may_answer = |step: usize| way.middlewares[step].may_answer.as_deref();
+    assert_eq!(may_answer(0), None);
+    assert_eq!(may_answer(1), Some("401 without the right credentials"));
     assert!(way.middlewares[0].options.to_string().contains("/api"));
     assert!(
         !way.middlewares[1].options.to_string().contains("secret"),

@@ -270,3 +270,22 @@ fn broken_files_are_refused_clearly() {
     let (_, text) = check(folder.path(), &["--env-file=none.env"], &[]);
     assert!(text.contains("none.env: error: cannot be read"), "{text}");
 }
+
+#[test]
+fn what_the_documents_show_is_what_is_said() {
+    if subject_is_traefik() {
+        return;
+    }
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(top.join("docs/migrating-from-traefik.md")).unwrap();
+    let block = |start: &str| {
+        let rest = page.split_once(start).unwrap().1;
+        rest.split_once("\n```").unwrap().0.to_owned()
+    };
+    let folder = stack("migrating");
+    let file = std::fs::read_to_string(folder.join("docker-compose.yml")).unwrap();
+    assert_eq!(block("For this file\n\n```yaml\n"), file.trim_end());
+    let (output, text) = check(&folder, &[], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(block("it says\n\n```text\n"), text.trim_end());
+}

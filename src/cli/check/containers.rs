@@ -1,7 +1,7 @@
 //! The services of a stack as the containers they become, and what their labels say together.
 
 use crate::{
-    compose::{Project, Service},
+    compose::{Pair, Project, Service},
     config::{DecodedRouting, Diagnostic, Place, install, labels::is_label},
     provider::docker::{Sketch, rehearse},
 };
@@ -19,6 +19,11 @@ pub(super) struct Reading<'a> {
 impl Reading<'_> {
     /// What the labels of `services` say if these run.
     pub(super) fn of(&self, services: &[&Service]) -> DecodedRouting {
+        // What the image exposes decides whether a service without labels is served; nothing can be said of it here.
+        let services = services.iter().copied();
+        let services: Vec<&Service> = services
+            .filter(|service| !service.ports.is_empty() || self.is_labelled(service))
+            .collect();
         let sketches: Vec<Sketch> = services
             .iter()
             .map(|service| self.sketch(service))
@@ -35,21 +40,28 @@ impl Reading<'_> {
         decoded
     }
 
-    fn sketch(&self, service: &Service) -> Sketch {
-        let labels = match self.swarm {
+    fn labels<'s>(&self, service: &'s Service) -> &'s [Pair] {
+        match self.swarm {
             true => &service.deploy_labels,
             false => &service.labels,
-        };
+        }
+    }
+
+    fn is_labelled(&self, service: &Service) -> bool {
+        let mut labels = self.labels(service).iter();
+        labels.any(|pair| is_label(&pair.name))
+    }
+
+    fn sketch(&self, service: &Service) -> Sketch {
         let own = [
             ("com.docker.compose.project", &self.project.name),
             ("com.docker.compose.service", &service.name),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
-        let labels = labels.iter();
+        let labels = self.labels(service).iter();
         let labels = labels.map(|pair| (pair.name.clone(), pair.value.clone()));
-        let labelled = labels.clone().any(|(name, _)| is_label(&name));
         let mut ports = service.ports.clone();
-        if ports.is_empty() && labelled {
+        if ports.is_empty() && self.is_labelled(service) {
             // What the image exposes is not known here.
             ports.push(80);
         }

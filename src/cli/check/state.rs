@@ -164,13 +164,12 @@ impl<'p> Entry<'p> {
 
     pub(super) fn state(&self) -> State {
         let has = |about| self.findings.iter().any(|found| found.about == about);
-        let wrong = self.findings.iter().any(Diagnostic::is_error);
-        if self.ignored.is_some() || has(About::UnknownOption) {
-            return State::Unknown;
-        }
+        let mut findings = self.findings.iter();
+        let wrong = findings.any(|found| found.is_error() && found.about == About::Value);
         match self.covered {
-            _ if has(About::Unsupported) => State::NotYet,
+            _ if self.ignored.is_some() || has(About::UnknownOption) => State::Unknown,
             _ if wrong => State::Wrong,
+            _ if has(About::Unsupported) => State::NotYet,
             Some(About::Unsupported) => State::NotYet,
             Some(About::UnknownOption) => State::Unknown,
             _ if self.difference().is_some() => State::Different,

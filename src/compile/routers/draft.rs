@@ -92,12 +92,19 @@ impl<'a> Drafter<'a> {
         }
         let entry_points = self.entry_points(definition, &mut report);
         let matching = self.matching(definition, &mut report);
+        let destination = self.target(definition, &mut report);
+        let (Some(entry_points), Some(matching), Some(destination)) =
+            (entry_points, matching, destination)
+        else {
+            // What is wrong with its middlewares is worth knowing at the same time.
+            self.own_steps(definition, &mut report).ok();
+            return None;
+        };
         let Destination {
             target,
             name: service,
             steps: service_steps,
-        } = self.target(definition, &mut report)?;
-        let (entry_points, matching) = (entry_points?, matching?);
+        } = destination;
         let mut drafts = Vec::new();
         for (name, entry_points) in split(self.stage.doors, &definition.name, &entry_points) {
             let door = &self.stage.doors[entry_points[0]];
@@ -310,6 +317,22 @@ impl<'a> Drafter<'a> {
         Some(name)
     }
 
+    /// The steps of the router itself.
+    fn own_steps(
+        &self,
+        definition: &Defined<Router>,
+        report: &mut dyn FnMut(Diagnostic),
+    ) -> Result<Vec<Name>, ()> {
+        let names = definition.object.middlewares.iter();
+        let resolved = self.rooms.middlewares.resolve(names, &definition.provider);
+        resolved.map_err(|missing| {
+            for (position, missing) in missing {
+                let field = format!("middlewares[{position}]");
+                report(missing.about(definition.error(Kind::Router, &field, "")));
+            }
+        })
+    }
+
     /// The steps of the entry point, the router and the service.
     fn steps(
         &self,
@@ -337,12 +360,7 @@ impl<'a> Drafter<'a> {
                 });
             }
         });
-        let of_router = resolve(&definition.object.middlewares).map_err(|missing| {
-            for (position, missing) in missing {
-                let field = format!("middlewares[{position}]");
-                report(missing.about(definition.error(Kind::Router, &field, "")));
-            }
-        });
+        let of_router = self.own_steps(definition, report);
         let mut steps = of_door.ok()?;
         steps.extend(of_router.ok()?);
         steps.extend(of_service.iter().map(Arc::clone));

@@ -176,8 +176,8 @@ pub struct Server {
     /// `url`: scheme `http`, `https` or `h2c`, host and port; the path counts only with `preservePath`.
     pub url: String,
     /// `weight`: share of the requests; 0 or less keeps the server out. Default 1.
-    #[serde(skip_serializing_if = "is_one")]
-    pub weight: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i64>,
     /// `preservePath`: put the URL's path before the request's. Default false.
     #[serde(skip_serializing_if = "unset")]
     pub preserve_path: bool,
@@ -190,7 +190,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             url: String::new(),
-            weight: 1,
+            weight: None,
             preserve_path: false,
             condition: Condition::Ready,
         }
@@ -474,14 +474,6 @@ impl Default for ForwardingTimeouts {
             ping_timeout: Span::from_secs(15),
         }
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes a reference"
-)]
-fn is_one(value: &i64) -> bool {
-    *value == 1
 }
 
 #[expect(

@@ -163,7 +163,7 @@ impl Draft<'_> {
             Ok(url) => {
                 let server = Server {
                     url,
-                    weight: labelled.weight.unwrap_or(1),
+                    weight: labelled.weight,
                     preserve_path: labelled.preserve_path,
                     ..Server::default()
                 };
