@@ -272,6 +272,64 @@ fn broken_files_are_refused_clearly() {
 }
 
 #[test]
+fn a_stack_that_is_well_is_said_to_be() {
+    if subject_is_traefik() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        "docker-compose.yml",
+        r#"services:
+  edge:
+    build: .
+    image: portway
+    command: ["--configFile=/etc/portway/portway.yml"]
+    ports: ["80:80"]
+    volumes: ["./config:/etc/portway:ro"]
+  web:
+    image: portway
+    command: [replica]
+    deploy: {replicas: 3}
+    labels:
+      - traefik.enable=true
+      - traefik.http.routers.app.rule=Host(`jackcwf.com`)
+      - traefik.http.routers.app.middlewares=secure@file
+      - traefik.http.services.app.loadbalancer.server.port=80
+      - traefik.http.services.app.loadbalancer.sticky.cookie=true
+      - traefik.http.services.app.loadbalancer.healthcheck.path=/health
+"#,
+    );
+    write(
+        "config/portway.yml",
+        "entryPoints:\n  web: {address: ':80'}\nproviders:\n  docker: {exposedByDefault: false}\n  file: {directory: /etc/portway/routing}\n",
+    );
+    write(
+        "config/routing/secure.yml",
+        "http: {middlewares: {secure: {headers: {frameDeny: true}}}}\n",
+    );
+    let (output, text) = check(folder.path(), &[], &[]);
+    assert!(output.status.success(), "{text}");
+    assert!(text.ends_with("0 errors, 0 warnings\n"), "{text}");
+    assert!(
+        text.contains("edge (the edge):") && text.contains("web (3 replicas):"),
+        "{text}"
+    );
+    // A file that has nothing of the kind is not silently passed over.
+    write("config/routing/secure.yml", "http: {}\n");
+    let (output, text) = check(folder.path(), &[], &[]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("yml:15:9: wrong: ") && text.contains("`secure@file` does not exist"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_the_documents_show_is_what_is_said() {
     if subject_is_traefik() {
         return;

@@ -277,6 +277,10 @@ impl<'p> Edge<'p> {
             words.remove(0);
         }
         if let Some(first) = words.first().filter(|word| !word.text.starts_with('-')) {
+            if !flags && !variables && !mounts {
+                // Another subcommand of the image: a demo, a replica.
+                return None;
+            }
             opaque = Some(&first.place);
         }
         Some(Self {
