@@ -5,6 +5,8 @@
 
 # What all of the images below have in common.
 FROM scratch AS shell
+# `portway rollout` finds the edge by it.
+LABEL org.opencontainers.image.title=Portway
 ENV PATH=/usr/local/bin:/bin
 EXPOSE 80
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 CMD ["portway", "healthcheck"]
