@@ -13,7 +13,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::stack::docker;
+use crate::stack::{docker, said};
 
 /// An engine that leaves containers running when it ends.
 pub struct Engine {
@@ -27,6 +27,7 @@ impl Engine {
     pub async fn start() -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let address = format!("unix://{}/docker.sock", folder.path().display());
+        bridge().await?;
         let child = spawn(folder.path(), &address)?;
         let mut engine = Self {
             folder,
@@ -82,8 +83,29 @@ impl Drop for Engine {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
+        let mut remove = std::process::Command::new("ip");
+        // What cannot be removed now cannot be later either.
+        remove.args(["link", "delete", BRIDGE]).status().ok();
     }
 }
+
+/// The engine needs a bridge of its own: told to have none, it would remove that of the usual engine.
+async fn bridge() -> io::Result<()> {
+    // One that an interrupted run has left behind.
+    let remove = Command::new("ip").args(["link", "delete", BRIDGE]).output();
+    remove.await?;
+    for arguments in [
+        &["link", "add", BRIDGE, "type", "bridge"][..],
+        &["address", "add", "10.253.253.1/24", "dev", BRIDGE],
+        &["link", "set", BRIDGE, "up"],
+    ] {
+        let output = Command::new("ip").args(arguments).output().await?;
+        said(&output, arguments)?;
+    }
+    Ok(())
+}
+
+const BRIDGE: &str = "portway-zero";
 
 /// Its packet filter stays as it is: two engines that both write it undo each other's rules.
 fn spawn(folder: &Path, address: &str) -> io::Result<Child> {
@@ -97,7 +119,7 @@ fn spawn(folder: &Path, address: &str) -> io::Result<Child> {
         .args([
             "--live-restore",
             "--bridge",
-            "none",
+            BRIDGE,
             "--iptables=false",
             "--ip6tables=false",
         ])
