@@ -17,7 +17,7 @@ pub use self::{
 use crate::{
     config::{Diagnostic, Install},
     exchange::{RequestHead, Response},
-    observe::Metrics,
+    observe::{Metrics, Sources},
     snapshot::catalog::{Catalog, Status},
 };
 
@@ -29,6 +29,7 @@ pub struct Admin {
     diagnostics: Vec<Diagnostic>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
+    sources: Sources,
     started: SystemTime,
 }
 
@@ -39,12 +40,14 @@ impl Admin {
         diagnostics: Vec<Diagnostic>,
         metrics: Metrics,
         readiness: Arc<Readiness>,
+        sources: Sources,
     ) -> Self {
         Self {
             install,
             diagnostics,
             metrics,
             readiness,
+            sources,
             started: SystemTime::now(),
         }
     }

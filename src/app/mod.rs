@@ -18,7 +18,7 @@ use crate::{
     drain::{Drain, Tasks},
     exchange::{Body, Response},
     middleware::Hook,
-    observe::{AccessLog, Log, Metrics},
+    observe::{AccessLog, Log, Metrics, Sources},
     provider::{DockerProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
@@ -48,6 +48,7 @@ pub struct App {
     /// What was found in the install configuration.
     diagnostics: Vec<Diagnostic>,
     providers: Vec<Box<dyn Provider>>,
+    sources: Sources,
     plugins: Plugins,
     make_stack: Option<MakeStack>,
 }
@@ -61,6 +62,7 @@ impl App {
             install: Arc::new(install),
             diagnostics,
             providers: Vec::new(),
+            sources: Sources::default(),
             plugins: Plugins::default(),
             make_stack: None,
         }
@@ -124,7 +126,7 @@ impl App {
     }
 
     async fn serve(self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
-        let metrics = metrics(&self.install);
+        let metrics = metrics(&self.install, &self.sources);
         log.watch(&metrics);
         let access_log = access_log(&self.install, &metrics);
         let (drain, _) = Drain::new();
@@ -138,6 +140,7 @@ impl App {
             self.diagnostics.clone(),
             metrics.clone(),
             Arc::clone(&readiness),
+            self.sources.clone(),
         );
         let grace = doors::longest_grace(&doors);
         let shared = worker::Shared {
@@ -183,6 +186,24 @@ impl App {
         ended
     }
 
+    fn add_configured_providers(&mut self, reload: &Reload) {
+        let configured = &self.install.providers;
+        let file = configured.file.as_ref().map(|options| {
+            let provider = FileProvider::new(options, reload.signal())?;
+            Ok(Box::new(provider) as Box<dyn Provider>)
+        });
+        let docker = configured.docker.as_ref().map(|options| {
+            let provider = DockerProvider::new(options)?;
+            Ok(Box::new(provider) as Box<dyn Provider>)
+        });
+        for provider in [file, docker].into_iter().flatten() {
+            match provider {
+                Ok(provider) => self.providers.push(provider),
+                Err::<_, Diagnostic>(diagnostic) => tracing::error!("{diagnostic}"),
+            }
+        }
+    }
+
     /// Starts everything that makes snapshots.
     async fn start_control(
         mut self,
@@ -191,18 +212,7 @@ impl App {
         (cell, metrics, reload): (&Arc<SnapshotCell>, &Metrics, &Reload),
     ) {
         let (sender, updates) = mpsc::channel(UPDATES);
-        if let Some(options) = &self.install.providers.file {
-            match FileProvider::new(options, reload.signal()) {
-                Ok(provider) => self.providers.push(Box::new(provider)),
-                Err(diagnostic) => tracing::error!("{diagnostic}"),
-            }
-        }
-        if let Some(options) = &self.install.providers.docker {
-            match DockerProvider::new(options) {
-                Ok(provider) => self.providers.push(Box::new(provider)),
-                Err(diagnostic) => tracing::error!("{diagnostic}"),
-            }
-        }
+        self.add_configured_providers(reload);
         let (roots, unusable) = system_roots();
         for reason in unusable {
             tracing::warn!(%reason, "a certificate authority of the system cannot be used");
@@ -230,7 +240,7 @@ impl App {
         tasks.spawn("control", control.run());
         for provider in self.providers {
             let name = provider.name().to_owned();
-            let updates = Updates::new(&name, sender.clone());
+            let updates = Updates::new(&name, sender.clone(), &self.sources);
             tasks.spawn(format!("provider {name}"), async move {
                 provider.run(updates).await;
                 // What it said last holds; its end is nobody's loss.
@@ -256,12 +266,11 @@ fn settings(install: &Install) -> Settings {
     }
 }
 
-fn metrics(install: &Install) -> Metrics {
-    install
-        .metrics
-        .prometheus
-        .as_ref()
-        .map_or_else(Metrics::default, Metrics::new)
+fn metrics(install: &Install, sources: &Sources) -> Metrics {
+    let options = install.metrics.prometheus.as_ref();
+    let metrics = options.map_or_else(Metrics::default, Metrics::new);
+    metrics.watch_sources(sources);
+    metrics
 }
 
 fn access_log(install: &Install, metrics: &Metrics) -> AccessLog {

@@ -9,6 +9,7 @@ use crate::{
         Routing, Sources as InstallSources, load_install,
         routing::{self, Condition, LoadBalancer, Router, Server},
     },
+    observe::Sources as SourceStates,
     provider::{FileProvider, Provider, Reload, Updates},
     rule::Facts,
     snapshot::Snapshot,
@@ -53,14 +54,18 @@ impl Bench {
         });
         let tasks = vec![
             tokio::task::spawn_local(resolving),
-            tokio::task::spawn_local(provider.run(Updates::new("file", sender.clone()))),
+            tokio::task::spawn_local(provider.run(Updates::new(
+                "file",
+                sender.clone(),
+                &SourceStates::default(),
+            ))),
             tokio::task::spawn_local(control.await.run()),
         ];
         Self {
             directory,
             cell,
             reload,
-            updates: Updates::new("file", sender),
+            updates: Updates::new("file", sender, &SourceStates::default()),
             tasks,
         }
     }

@@ -139,6 +139,14 @@ fn configuration(series: &Series, page: &mut Page) {
         page.number(&names::DIAGNOSTICS, &["error"], reload.errors as f64);
         page.number(&names::DIAGNOSTICS, &["warning"], reload.warnings as f64);
     }
+    for (provider, state) in series.sources.states() {
+        let connected = f64::from(u8::from(state.connected));
+        page.number(&names::SOURCE_CONNECTED, &[&provider], connected);
+        if let Some(at) = state.last_sync {
+            let at = seconds_since_1970(at);
+            page.number(&names::SOURCE_LAST_SYNC, &[&provider], at);
+        }
+    }
     for (log, dropped) in &series.logs {
         let metric = match log {
             WatchedLog::Access => &names::ACCESS_LINES_DROPPED,

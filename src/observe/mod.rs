@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 pub mod names;
 mod sink;
+mod sources;
 mod traffic;
 
 pub use access_log::{AccessLog, AccessRecord, CapturedHeaders, Origin, TlsRecord};
@@ -24,4 +25,5 @@ pub use metrics::{
     CertificateExpiry, EntryPointMetrics, Held, Metrics, MiddlewareMetrics, OpenConnection, Reload,
     ServerMetrics, ServerState, ServerView, ServiceMetrics, WatchedLog,
 };
+pub use sources::{Source, SourceState, Sources};
 pub use traffic::{Sample, TrafficMetrics};

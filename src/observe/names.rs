@@ -166,6 +166,16 @@ pub(super) const DIAGNOSTICS: Metric = gauge(
     &["severity"],
     "Findings about the configuration in use.",
 );
+pub(super) const SOURCE_CONNECTED: Metric = gauge(
+    "portway_provider_connected",
+    &["provider"],
+    "1 if the provider's source answers, else 0.",
+);
+pub(super) const SOURCE_LAST_SYNC: Metric = gauge(
+    "portway_provider_last_sync_timestamp_seconds",
+    &["provider"],
+    "When the provider's source last told everything, in seconds since 1970.",
+);
 pub(super) const UNMATCHED: Metric = counter(
     "portway_entrypoint_unmatched_requests_total",
     &["entrypoint"],
@@ -320,6 +330,8 @@ pub fn all() -> Vec<Metric> {
         GENERATION,
         RELOAD_SECONDS,
         DIAGNOSTICS,
+        SOURCE_CONNECTED,
+        SOURCE_LAST_SYNC,
         UNMATCHED,
         CONNECTIONS_REFUSED,
         TIMEOUTS,

@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::{mpsc, watch as latest};
 
-use crate::config::DecodedRouting;
+use crate::{
+    config::DecodedRouting,
+    observe::{Source, Sources},
+};
 
 pub use docker::DockerProvider;
 pub use file::FileProvider;
@@ -77,15 +80,23 @@ impl ReloadSignal {
 pub struct Updates {
     provider: Arc<str>,
     sender: mpsc::Sender<Update>,
+    source: Source,
 }
 
 impl Updates {
     /// The sending end for the provider of this name.
-    pub fn new(provider: &str, sender: mpsc::Sender<Update>) -> Self {
+    pub fn new(provider: &str, sender: mpsc::Sender<Update>, sources: &Sources) -> Self {
+        let provider = Arc::from(provider);
         Self {
-            provider: provider.into(),
+            source: sources.source(&provider),
+            provider,
             sender,
         }
+    }
+
+    /// Where to report how the source behind the provider is, if it may be away.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// States the full configuration (a `Routing` will do). Waits while control is busy; false when control has ended.

@@ -26,6 +26,7 @@ mod cli;
 mod clients;
 mod compose;
 mod demo;
+mod docker;
 mod examples;
 mod hold;
 mod lifecycle;

@@ -165,7 +165,7 @@ impl Api<'_> {
         let catalog = self.catalog;
         let nothing = || json!({"total": 0, "warnings": 0, "errors": 0});
         let metrics = &self.admin.install.metrics.prometheus;
-        json!({
+        let mut overview = json!({
             "http": {
                 "routers": counts(catalog.routers.values().map(|entry| entry.status)),
                 "services": counts(catalog.services.values().map(|entry| entry.status)),
@@ -180,12 +180,40 @@ impl Api<'_> {
                 "accessLog": self.admin.install.access_log.is_some(),
             },
             "providers": self.providers(),
-        })
+        });
+        let sources = self.sources();
+        if let (false, Some(fields)) = (sources.is_empty(), overview.as_object_mut()) {
+            fields.insert("sources".to_owned(), Value::Array(sources));
+        }
+        overview
+    }
+
+    /// How the sources of configuration are that may be away.
+    fn sources(&self) -> Vec<Value> {
+        let states = self.admin.sources.states().into_iter();
+        let told = states.map(|(provider, state)| {
+            let mut told = json!({"provider": &*provider, "connected": state.connected});
+            if let Some(at) = state.last_sync {
+                told["lastSync"] = clock_text(at).into();
+            }
+            if let Some(problem) = state.problem {
+                told["error"] = problem.into();
+            }
+            told
+        });
+        told.collect()
     }
 
     fn providers(&self) -> Vec<&'static str> {
-        let file = &self.admin.install.providers.file;
-        file.iter().map(|_| "File").collect()
+        let providers = &self.admin.install.providers;
+        let on = [
+            (providers.docker.is_some(), "Docker"),
+            (providers.file.is_some(), "File"),
+        ];
+        on.iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| *name)
+            .collect()
     }
 
     /// Without the final newline of the others, and with another content type: that is how Traefik has it.

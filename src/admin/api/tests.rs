@@ -20,7 +20,7 @@ use crate::{
         install::{AccessLog, Api, EntryPoint, FileProvider, Prometheus},
     },
     exchange::{Body, RequestHead, Response, Target},
-    observe::{Metrics, ServerState, ServerView},
+    observe::{Metrics, ServerState, ServerView, Sources},
     snapshot::catalog::{
         Catalog, CertificateEntry, MiddlewareEntry, RouterEntry, ServerEntry, ServiceEntry, Status,
     },
@@ -167,6 +167,7 @@ fn admin(base_path: &str) -> Admin {
         Vec::new(),
         Metrics::default(),
         Arc::new(Readiness::default()),
+        Sources::default(),
     )
 }
 

@@ -1,5 +1,7 @@
 //! Flat `a.b[0].c = value` pairs to a tree: flags, environment and labels.
 
+use std::collections::HashMap;
+
 use super::{MAX_DEPTH, Node, Scalar, Value};
 use crate::config::diagnostic::Place;
 
@@ -18,8 +20,32 @@ pub(in crate::config) struct Branch {
     name: Box<str>,
     place: Place,
     values: Vec<(Scalar, Place)>,
-    fields: Vec<Self>,
-    items: Vec<Self>,
+    fields: Siblings,
+    items: Siblings,
+}
+
+/// Branches side by side. A container may have tens of thousands, so that they are found by a map.
+#[derive(Debug, Default)]
+struct Siblings {
+    all: Vec<Branch>,
+    by_lower_name: HashMap<Box<str>, usize>,
+}
+
+impl Siblings {
+    /// The one of this name in any case, made at this place if there is none.
+    fn of_name(&mut self, name: &str, place: &Place) -> &mut Branch {
+        let next = self.all.len();
+        let lower = name.to_ascii_lowercase().into();
+        let index = *self.by_lower_name.entry(lower).or_insert(next);
+        if index == next {
+            self.all.push(Branch {
+                name: name.into(),
+                place: place.clone(),
+                ..Branch::default()
+            });
+        }
+        &mut self.all[index]
+    }
 }
 
 impl Branch {
@@ -33,22 +59,10 @@ impl Branch {
     ) {
         let mut branch = self;
         for step in path {
-            let (siblings, name) = match step {
-                Step::Field(name) => (&mut branch.fields, name),
-                Step::Item(name) => (&mut branch.items, name),
+            branch = match step {
+                Step::Field(name) => branch.fields.of_name(name, place),
+                Step::Item(name) => branch.items.of_name(name, place),
             };
-            let found = siblings
-                .iter()
-                .position(|b| b.name.eq_ignore_ascii_case(name));
-            let index = found.unwrap_or_else(|| {
-                siblings.push(Self {
-                    name: name.clone(),
-                    place: place.clone(),
-                    ..Self::default()
-                });
-                siblings.len() - 1
-            });
-            branch = &mut siblings[index];
         }
         if repeat == Repeat::Replace {
             branch.values.clear();
@@ -63,8 +77,9 @@ impl Branch {
             place,
             mut values,
             fields,
-            mut items,
+            items,
         } = self;
+        let (fields, mut items) = (fields.all, items.all);
         let value = if !items.is_empty() {
             // The bracket key only groups; elements are ordered by it as text, as in Traefik.
             items.sort_by(|a, b| a.name.cmp(&b.name));

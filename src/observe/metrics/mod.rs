@@ -15,6 +15,7 @@ use http::HeaderMap;
 use super::{
     counter::{Counter, Gauge, ReasonCounter},
     labels::{HeaderLabelSet, HeaderLabels},
+    sources::Sources,
     traffic::{Bounds, Traffic, TrafficMetrics},
 };
 use crate::config::install::Prometheus;
@@ -125,6 +126,13 @@ impl Metrics {
     pub fn watch_log(&self, log: WatchedLog, dropped: &Arc<Counter>) {
         if let Some(registry) = &self.0 {
             registry.series().logs.insert(log, Arc::clone(dropped));
+        }
+    }
+
+    /// Lets the sources of configuration report how they are.
+    pub fn watch_sources(&self, sources: &Sources) {
+        if let Some(registry) = &self.0 {
+            registry.series().sources = sources.clone();
         }
     }
 
@@ -448,6 +456,7 @@ pub(super) struct Series {
     pub(super) middlewares: Family<Kinded, MiddlewareSeries>,
     pub(super) certificates: Vec<CertificateExpiry>,
     pub(super) logs: BTreeMap<WatchedLog, Arc<Counter>>,
+    pub(super) sources: Sources,
     pub(super) reloads: u64,
     pub(super) last_reload: Option<(Reload, SystemTime)>,
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{CertificateExpiry, Metrics, Reload, ServerState, ServerView, WatchedLog};
 use crate::config::install::Prometheus;
-use crate::observe::{Counter, Protocol, Sample, TlsLabel, names};
+use crate::observe::{Counter, Protocol, Sample, Sources, TlsLabel, names};
 
 fn sample(method: &[u8], code: u16, milliseconds: u64) -> Sample {
     let method = Method::from_bytes(method).unwrap();
@@ -233,6 +233,15 @@ const RELOAD: Reload = Reload {
     warnings: 0,
 };
 
+fn logs_and_sources(metrics: &Metrics) {
+    let dropped = Arc::new(Counter::default());
+    metrics.watch_log(WatchedLog::Access, &dropped);
+    metrics.watch_log(WatchedLog::Program, &dropped);
+    let sources = Sources::default();
+    metrics.watch_sources(&sources);
+    sources.source(&"docker".into()).synced();
+}
+
 #[test]
 fn every_metric_can_appear_and_only_known_ones_do() {
     let metrics = Metrics::new(&Prometheus {
@@ -272,9 +281,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
         sans: vec!["b.example".into(), "a.example".into()],
         not_after: 1_000_000,
     }]);
-    let dropped = Arc::new(Counter::default());
-    metrics.watch_log(WatchedLog::Access, &dropped);
-    metrics.watch_log(WatchedLog::Program, &dropped);
+    logs_and_sources(&metrics);
 
     let text = metrics.exposition();
     let typed: Vec<String> = text

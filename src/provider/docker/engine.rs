@@ -1,7 +1,9 @@
 //! What is asked of the engine, and its answers in our own terms. Nothing but lists, inspections, events and the version is ever asked
 //! for, so that it works through a proxy that allows only those.
 
-use std::{collections::HashMap, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, future::Future, io, net::IpAddr, pin::Pin, sync::Arc, time::Duration,
+};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -11,9 +13,10 @@ use bollard::{
         ContainerSummaryStateEnum, EndpointSettings, EventMessage, EventMessageTypeEnum,
         HealthStatusEnum, PortMap, RestartPolicyNameEnum,
     },
-    query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder},
+    query_parameters::EventsOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use jiff::Timestamp;
 
 use super::{
@@ -55,10 +58,7 @@ impl From<Error> for Failure {
             Error::DockerResponseServerError {
                 status_code,
                 message,
-            } => Self::Refused(
-                status_code,
-                message.trim().chars().take(LONGEST_MESSAGE).collect(),
-            ),
+            } => refused(status_code, &message),
             other => {
                 // The outermost error of a chain rarely says anything.
                 let mut text = other.to_string();
@@ -74,6 +74,14 @@ impl From<Error> for Failure {
             }
         }
     }
+}
+
+/// A refusal, with what the engine says about it.
+fn refused(status: u16, body: &str) -> Failure {
+    let told: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let told = told.as_ref().and_then(|told| told.get("message")?.as_str());
+    let message = told.unwrap_or(body).trim();
+    Failure::Refused(status, message.chars().take(LONGEST_MESSAGE).collect())
 }
 
 impl Engine {
@@ -122,12 +130,33 @@ impl Engine {
     }
 
     /// All containers, running or not.
+    ///
+    /// The client would refuse the whole list for one container with a word it does not know, so it is read one by one.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, Failure> {
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let list = self
-            .in_time(self.docker.list_containers(Some(options)))
-            .await?;
-        Ok(list.into_iter().filter_map(listed).collect())
+        let request = http::Request::get("/containers/json?all=1");
+        let request = request.body(Either::Left(Full::default()));
+        let asking = async {
+            let request = request.map_err(Error::from)?;
+            let response = Arc::clone(&self.transport).send(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), LONGEST_LIST)
+                .collect()
+                .await;
+            Ok((
+                status,
+                body.map_err(|error| Error::from(io::Error::other(error)))?
+                    .to_bytes(),
+            ))
+        };
+        let (status, body) = self.in_time(asking).await?;
+        if !status.is_success() {
+            return Err(refused(status.as_u16(), &String::from_utf8_lossy(&body)));
+        }
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&body).map_err(Error::from)?;
+        let told = list
+            .into_iter()
+            .filter_map(|one| serde_json::from_value(one).ok());
+        Ok(told.filter_map(listed).collect())
     }
 
     /// One container; `None` if there is no such any more.
@@ -371,3 +400,5 @@ const HOUR: u64 = 3600;
 /// Docker's own.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_MESSAGE: usize = 300;
+/// In bytes: a thousand containers take about two millions.
+const LONGEST_LIST: usize = 256 * 1024 * 1024;

@@ -183,6 +183,7 @@ impl Follower {
             News::Event(event) => self.roster.happened(event, now),
             News::Listed(list) => {
                 self.tries = 0;
+                self.updates.source().synced();
                 let wants = self.roster.listed(list);
                 self.is_complete(wants.inspect.is_empty(), now);
                 wants
@@ -227,6 +228,7 @@ impl Follower {
                 "the Docker engine is away; what is known of its containers goes on serving"
             );
         }
+        self.updates.source().lost(failure.to_string());
         self.tries = self.tries.saturating_add(1);
         let jitter = pause.mul_f64(fastrand::f64() / 4.0);
         self.phase = Phase::Waiting(Instant::now() + pause - jitter);
@@ -343,7 +345,7 @@ pub const NAME: &str = "docker";
 /// Additions come in groups: a stack that starts, replicas that follow each other.
 const MORE_MAY_FOLLOW: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long the cache may lag behind.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 const RECONCILE: Duration = Duration::from_secs(30);

@@ -3,7 +3,10 @@ use std::{fs, os::unix::fs::symlink, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::*;
-use crate::provider::{Reload, Update};
+use crate::{
+    observe::Sources,
+    provider::{Reload, Update},
+};
 
 /// A file provider at work on a directory of its own.
 struct Bench {
@@ -38,7 +41,7 @@ impl Bench {
         let reload = Reload::default();
         let provider = Box::new(FileProvider::new(&config, reload.signal()).unwrap());
         let (sender, received) = mpsc::channel(1);
-        let running = provider.run(Updates::new("file", sender));
+        let running = provider.run(Updates::new("file", sender, &Sources::default()));
         let task = tokio::task::spawn_local(running);
         Self {
             directory,

@@ -9,7 +9,7 @@ use std::{
 use super::contribution::{Contribution, whole};
 use crate::config::{
     DecodedRouting, Diagnostic, Kind, Placed, Routing,
-    routing::{Condition, Layer4, Server, Service, ServiceKind},
+    routing::{Condition, Layer4, Router, Server, Service, ServiceKind},
 };
 
 /// One container's say.
@@ -58,6 +58,8 @@ struct Merge {
     /// Whose definition of each object is in force.
     taken: HashMap<SectionName, Owner>,
     servers: BTreeMap<String, Vec<Server>>,
+    /// Names of routers by their rule.
+    by_rule: HashMap<String, Vec<String>>,
 }
 
 /// A section such as `http.routers`, and a name in it.
@@ -89,7 +91,16 @@ impl Merge {
         }
         let mut into = std::mem::take(&mut self.routing);
         let http = &from.routing.http;
-        self.objects("http.routers", &mut into.http.routers, &http.routers, voice);
+        for (name, router) in &http.routers {
+            if !self.is_taken(&into.http.routers, name, router, voice) {
+                self.object(
+                    ("http.routers", name),
+                    &mut into.http.routers,
+                    router,
+                    voice,
+                );
+            }
+        }
         self.objects(
             "http.middlewares",
             &mut into.http.middlewares,
@@ -112,6 +123,42 @@ impl Merge {
         self.layer4(TCP, &mut into.tcp, &from.routing.tcp, voice);
         self.layer4(UDP, &mut into.udp, &from.routing.udp, voice);
         self.routing = into;
+    }
+
+    /// Whether somebody else's router takes the very same requests. Which of the two is asked first would depend on their names, and
+    /// those are free to choose.
+    fn is_taken(
+        &mut self,
+        present: &Objects<Router>,
+        name: &str,
+        router: &Placed<Router>,
+        voice: &Voice,
+    ) -> bool {
+        let names = self.by_rule.entry(router.rule.clone()).or_default();
+        let group = &voice.contribution.group;
+        let rival = names.iter().find(|other| {
+            let owner = self.taken.get(&("http.routers", (*other).clone()));
+            let other = present.get(*other);
+            owner.is_some_and(|owner| owner.group != *group)
+                && other.is_some_and(|other| take_the_same(other, router))
+        });
+        let Some(rival) = rival.filter(|rival| *rival != name) else {
+            names.push(name.to_owned());
+            return false;
+        };
+        if !voice.gone
+            && let Some(owner) = self.taken.get(&("http.routers", rival.clone()))
+        {
+            let message = format!(
+                "is that of the router `{rival}` of container {}, which was first: this router is not served",
+                owner.container
+            );
+            let path = format!("http.routers.{name}.rule");
+            let finding = Diagnostic::error(router.at("rule").clone(), path, message);
+            let hint = "give it a priority of its own if it is meant to come before or after";
+            self.diagnostics.push(finding.with_hint(hint));
+        }
+        true
     }
 
     fn layer4(
@@ -256,6 +303,16 @@ impl Merge {
         }
         decoded
     }
+}
+
+/// Whether two routers of one rule take the same requests.
+fn take_the_same(one: &Router, other: &Router) -> bool {
+    let doors = &one.entry_points;
+    let shared = |door: &String| other.entry_points.contains(door);
+    one.priority == other.priority
+        && one.tls.is_some() == other.tls.is_some()
+        && one.rule_syntax == other.rule_syntax
+        && (doors.is_empty() || other.entry_points.is_empty() || doors.iter().any(shared))
 }
 
 /// Says that another container's good definition is used in place of a broken one.

@@ -190,3 +190,46 @@ fn an_address_that_changed_hands_is_the_ready_ones() {
         assert_eq!(balancer.servers[0].condition, Condition::Ready);
     }
 }
+
+#[test]
+fn the_same_rule_elsewhere_is_refused_to_whoever_comes_later() {
+    let name = |name: &str, more: &str| format!("traefik.http.routers.{name}.{more}");
+    let bank = name("zbank", "rule");
+    let owner = [(bank.as_str(), "Host(`bank`)")];
+    let rule = name("aaa", "rule");
+    let priority = name("aaa", "priority");
+    let doors = name("aaa", "entrypoints");
+    let thief = [(rule.as_str(), "Host(`bank`)")];
+    let merged = merge(vec![
+        voice("thief", 2, &thief, "http://b"),
+        voice("bank", 1, &owner, "http://a"),
+    ]);
+    assert_eq!(
+        merged.routing.http.routers.keys().collect::<Vec<_>>(),
+        ["zbank"]
+    );
+    assert_eq!(
+        found(&merged),
+        [
+            "container thief-2, label traefik.http.routers.aaa.rule: error: http.routers.aaa.rule: is that of the router `zbank` of container bank-1, which was first: this router is not served (give it a priority of its own if it is meant to come before or after)"
+        ]
+    );
+    // Whoever says a priority knows what he does; another entry point is another matter; and one container may do as it likes.
+    let maintenance = [thief[0], (priority.as_str(), "9")];
+    let merged = merge(vec![
+        voice("bank", 1, &owner, "http://a"),
+        voice("page", 2, &maintenance, "http://b"),
+    ]);
+    assert_eq!(merged.routing.http.routers.len(), 2);
+    let owner_doors = name("zbank", "entrypoints");
+    let elsewhere = [thief[0], (doors.as_str(), "other")];
+    let here = [owner[0], (owner_doors.as_str(), "web,websecure")];
+    let merged = merge(vec![
+        voice("bank", 1, &here, "http://a"),
+        voice("page", 2, &elsewhere, "http://b"),
+    ]);
+    assert_eq!(merged.routing.http.routers.len(), 2);
+    let both = [owner[0], thief[0]];
+    let merged = merge(vec![voice("bank", 1, &both, "http://a")]);
+    assert_eq!(merged.routing.http.routers.len(), 2);
+}
