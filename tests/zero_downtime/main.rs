@@ -28,6 +28,7 @@ mod scenarios;
 mod stack;
 
 mod image;
+mod pressure;
 mod websocket;
 
 use std::{path::Path, process::Command};
@@ -40,10 +41,10 @@ pub fn portway() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_portway"))
 }
 
-/// Waits for an engine, the images, and one of the places: more than two stacks at a time disturb each other on small machines.
+/// Waits for an engine, the images, and its turn: stacks disturb each other on small machines.
 pub async fn turn() -> SemaphorePermit<'static> {
     static READY: OnceCell<()> = OnceCell::const_new();
-    static PLACES: Semaphore = Semaphore::const_new(2);
+    static PLACES: Semaphore = Semaphore::const_new(1);
     READY
         .get_or_init(|| async {
             let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/setup");
@@ -56,9 +57,15 @@ pub async fn turn() -> SemaphorePermit<'static> {
 
 async fn loses_nothing(scenario: Scenario) {
     let _place = turn().await;
-    let report = scenarios::run(scenario, portway(), Some(portway()))
-        .await
-        .unwrap();
+    let report = pressure::steady(
+        || async {
+            scenarios::run(scenario, portway(), Some(portway()))
+                .await
+                .unwrap()
+        },
+        |report| report.failures().is_empty(),
+    )
+    .await;
     let (all, failures) = (report.samples.len(), report.failures());
     let (begun, ended) = report.change;
     eprintln!(
