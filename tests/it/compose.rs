@@ -203,10 +203,7 @@ fn every_mistake_is_found_at_its_place() {
         ("43:9", "did you mean `priority`"),
         ("56:9", "expected a duration"),
         ("62:9", "did you mean `web`"),
-        (
-            "63:9",
-            "gets no request: router `same@docker` has the same rule",
-        ),
+        ("63:9", "is that of the router `same` of container five"),
         (
             "64:9",
             "the variable `SEVEN_PORT` is required and not set: say it",
