@@ -34,13 +34,8 @@ const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Serves one client connection to its end.
-pub(super) async fn serve(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    entry: Rc<EntryPoint>,
-    worker: Rc<Worker>,
-) {
-    let open = Open::new(&worker, entry.index);
+pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, entry: Rc<EntryPoint>, open: Open) {
+    let worker = Rc::clone(&open.worker);
     // Answers are written whole, so waiting for more data would only delay them.
     drop(tcp.set_nodelay(true));
     let mut start = Start {
@@ -238,14 +233,14 @@ pub(super) async fn within<T>(
     .await
 }
 
-/// Counts an open connection.
-struct Open {
+/// Counts an open connection, from the moment it is accepted: the accept loop may take many before the first of them has its turn.
+pub(super) struct Open {
     worker: Rc<Worker>,
     metrics: EntryPointMetrics,
 }
 
 impl Open {
-    fn new(worker: &Rc<Worker>, index: usize) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, index: usize) -> Self {
         let metrics = worker.snapshot().entry_points[index].metrics.clone();
         metrics.connection_opened();
         worker.connections.set(worker.connections.get() + 1);

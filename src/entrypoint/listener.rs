@@ -5,7 +5,10 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, rc::Rc, time::Duration}
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::{EntryPoint, connection};
+use super::{
+    EntryPoint,
+    connection::{self, Open},
+};
 use crate::proxy::Worker;
 
 /// Connections the kernel keeps ready for us (bounded by net.core.somaxconn).
@@ -92,7 +95,7 @@ pub async fn run(
                     tcp,
                     peer,
                     Rc::clone(&entry),
-                    Rc::clone(&worker),
+                    Open::new(&worker, entry.index),
                 ));
             }
             Err(error) if is_of_connection(&error) => {}

@@ -198,7 +198,10 @@ async fn attack_42_descriptors_run_out() {
         .run()
         .await;
     assert_eq!(proxy.client().get("/").await.status, 200);
+    // All at once: the accept loop finds the whole crowd in its queue, before any of its connections has had its turn.
+    proxy.signal("STOP");
     let hoard = hoard(&proxy, DESCRIPTORS as usize + 50).await;
+    proxy.signal("CONT");
     within(
         Duration::from_secs(20),
         "the accept loop comes to rest",
