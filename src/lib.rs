@@ -5,8 +5,10 @@
 //! [`snapshot::Snapshot`], which is immutable and replaced whole. ARCHITECTURE.md is the map.
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod admin;
 pub mod app;
+pub mod challenge;
 pub mod cli;
 pub mod compile;
 pub mod compose;

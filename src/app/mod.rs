@@ -11,7 +11,9 @@ use anyhow::Context;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    acme::Acme,
     admin::{Admin, Readiness},
+    challenge::Challenges,
     compile::{MakeHook, Plugins, Workshop},
     config::{Diagnostic, Install, install},
     control::{Control, Parts},
@@ -125,7 +127,7 @@ impl App {
         served
     }
 
-    async fn serve(self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
+    async fn serve(mut self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
         let metrics = metrics(&self.install, &self.sources);
         log.watch(&metrics);
         let access_log = access_log(&self.install, &metrics);
@@ -135,14 +137,9 @@ impl App {
         let readiness = Arc::new(Readiness::default());
         let (resolver, resolving) = Resolver::new(SystemLookup::default());
         tasks.spawn("resolver", resolving);
-        let admin = Admin::new(
-            Arc::clone(&self.install),
-            self.diagnostics.clone(),
-            metrics.clone(),
-            Arc::clone(&readiness),
-            self.sources.clone(),
-        );
+        let admin = self.admin(&metrics, &readiness);
         let grace = doors::longest_grace(&doors);
+        let challenges = Challenges::default();
         let shared = worker::Shared {
             cell: Arc::clone(&cell),
             internals: Arc::new(internals::Answers::new(admin)),
@@ -151,8 +148,10 @@ impl App {
             metrics: metrics.clone(),
             make_stack: self.make_stack.clone(),
             doubts: resolver.doubts(),
+            challenges: challenges.clone(),
             drain: drain.watch(),
         };
+        self.add_acme(&cell, challenges);
         self.start_control(&mut tasks, resolver, (&cell, &metrics, &reload))
             .await;
         first_configuration(&cell).await;
@@ -201,6 +200,24 @@ impl App {
                 Ok(provider) => self.providers.push(provider),
                 Err::<_, Diagnostic>(diagnostic) => tracing::error!("{diagnostic}"),
             }
+        }
+    }
+
+    fn admin(&self, metrics: &Metrics, readiness: &Arc<Readiness>) -> Admin {
+        Admin::new(
+            Arc::clone(&self.install),
+            self.diagnostics.clone(),
+            metrics.clone(),
+            Arc::clone(readiness),
+            self.sources.clone(),
+        )
+    }
+
+    /// Adds the source of certificates that are obtained, if there are resolvers.
+    fn add_acme(&mut self, cell: &Arc<SnapshotCell>, challenges: Challenges) {
+        if !self.install.certificates_resolvers.is_empty() {
+            let acme = Acme::new(&self.install, Arc::clone(cell), challenges);
+            self.providers.push(Box::new(acme));
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use super::doors::{Door, WorkerDoor};
 use crate::{
+    challenge::Challenges,
     drain::{DrainWatch, Tasks},
     entrypoint,
     exchange::forwarded::Forwarding,
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     /// Makes the layers of the embedder.
     pub(super) make_stack: Option<MakeStack>,
     pub(super) doubts: Doubts,
+    pub(super) challenges: Challenges,
     pub(super) drain: DrainWatch,
 }
 
@@ -82,6 +84,7 @@ async fn serve(shares: Vec<WorkerShare>, shared: Shared) {
         metrics: shared.metrics,
         stack: shared.make_stack.map(|make| make()),
         doubts: shared.doubts,
+        challenges: shared.challenges,
     });
     let mut tasks = Tasks::default();
     tasks.spawn_local("timers", timer::drive());

@@ -145,7 +145,7 @@ impl Offline {
             ..Install::default()
         };
         install.metrics.prometheus = Some(install::Prometheus::default());
-        let install = parts.lenient(install);
+        let install = parts.with_resolvers(parts.lenient(install));
         let here = Container {
             root: Root::Here,
             directory: Path::new(""),
@@ -213,6 +213,27 @@ impl Parts {
                 });
         }
         install.add_implicit_entry_points();
+        install
+    }
+
+    /// `install` with the certificates resolvers that routers name.
+    fn with_resolvers(&self, mut install: Install) -> Install {
+        let routers = self.wanted.routers.values();
+        let tls = routers.filter_map(|router| router.object.tls.as_ref());
+        for tls in tls.filter(|tls| !tls.cert_resolver.is_empty()) {
+            // One that may do everything.
+            let acme = install::AcmeResolver {
+                tls_challenge: Some(install::TlsChallenge::default()),
+                ..install::AcmeResolver::default()
+            };
+            install
+                .certificates_resolvers
+                .entry(tls.cert_resolver.clone())
+                .or_insert_with(|| install::CertificatesResolver {
+                    acme: Some(acme),
+                    ..Default::default()
+                });
+        }
         install
     }
 

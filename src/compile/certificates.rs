@@ -133,7 +133,8 @@ impl<'a> Reader<'a> {
         good.tls_stores
             .insert(Arc::clone(&store.name), store.clone());
         if store.object.default_generated_cert.is_some() {
-            let message = "certificates resolvers do not act yet: the default certificate is not asked from one";
+            let message =
+                "is not supported yet: the default certificate is not asked from a resolver";
             self.findings
                 .push(store.warning(Kind::TlsStore, "defaultGeneratedCert", message));
         }

@@ -90,6 +90,7 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
         },
         catalog: OnceLock::new(),
         tls: Some(Arc::clone(&tls.tls)),
+        demands: routers.demands,
     };
     Compiled {
         snapshot: Arc::new(snapshot),

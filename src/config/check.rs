@@ -5,6 +5,7 @@ use super::constraints::Constraint;
 use super::decode::{did_you_mean, join};
 use super::diagnostic::{About, Diagnostic, Places};
 use super::install::{EntryPoint, Install, RuleSyntax};
+use super::resolvers;
 use super::template::RuleTemplate;
 use super::tree::{Node, Value};
 
@@ -25,7 +26,9 @@ pub(super) fn check(install: &Install, places: &Places) -> Vec<Diagnostic> {
     check.providers();
     check.metrics();
     check.core();
-    check.found
+    let mut found = check.found;
+    found.extend(resolvers::check(install, places));
+    found
 }
 
 struct Check<'a> {
@@ -113,7 +116,6 @@ impl Check<'_> {
     /// Known parts of an entry point that do nothing yet.
     fn unsupported_here(&mut self, name: &str, door: &EntryPoint) {
         let path = format!("entryPoints.{name}");
-        let tls = door.http.tls.as_ref();
         let detailed = door.observability.as_ref().is_some_and(|o| o.tracing);
         let unsupported = [
             (
@@ -126,15 +128,9 @@ impl Check<'_> {
                 "address",
                 "UDP is not supported by this version: it is not opened",
             ),
-            (door.allow_acme_by_pass, "allowACMEByPass", UNSUPPORTED),
             (true, "udp.timeout", UNSUPPORTED),
             (detailed, "observability.tracing", UNSUPPORTED),
             (true, "observability.traceVerbosity", UNSUPPORTED),
-            (
-                tls.is_some_and(|tls| !tls.cert_resolver.is_empty()),
-                "http.tls.certResolver",
-                UNSUPPORTED,
-            ),
         ];
         for (given, field, message) in unsupported {
             let path = join(&path, field);

@@ -81,7 +81,8 @@ async fn serve_tls(start: Start, entry: Rc<EntryPoint>, worker: Rc<Worker>, dead
     let local = tcp
         .local_addr()
         .map_or(UNKNOWN.ip(), |address| address.ip());
-    let handshake = Box::pin(accept(&table, Rewind::new(bytes.freeze(), tcp), local));
+    let stream = Rewind::new(bytes.freeze(), tcp);
+    let handshake = Box::pin(accept(&table, stream, local, &worker.challenges));
     let (stream, session) = match within(deadline, (&worker, entry.index), handshake).await {
         Some(Ok(accepted)) => accepted,
         Some(Err(error)) => {

@@ -78,6 +78,11 @@ impl Journey {
     }
 
     async fn route_and_answer(&mut self, interim: Option<&dyn Interim>) -> Response {
+        if self.worker.challenges.any()
+            && let Some(answer) = self.challenge()
+        {
+            return answer;
+        }
         let Some(route) = self.find_route() else {
             self.entry_point().metrics.unmatched();
             return fault::not_found();
@@ -95,6 +100,21 @@ impl Journey {
             step.response(&mut self.exchange, &mut response);
         }
         response
+    }
+
+    /// The answer to a certificate authority that looks for one here.
+    #[cold]
+    fn challenge(&self) -> Option<Response> {
+        if self.exchange.connection.is_tls() {
+            return None;
+        }
+        let request = &self.exchange.request;
+        let answer = self.worker.challenges.http(
+            &self.entry_point().name,
+            &normalise_host(&request.host),
+            request.target.path(),
+        )?;
+        Some(Response::new(Body::Full(answer)))
     }
 
     fn entry_point(&self) -> &EntryPoint {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use super::layer::Stack;
 use crate::{
+    challenge::Challenges,
     exchange::{Exchange, Response, forwarded::Forwarding},
     observe::{AccessLog, Metrics},
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
@@ -48,6 +49,7 @@ pub struct Parts {
     pub stack: Option<Stack>,
     /// Where to say that a server does not answer at the address its name had.
     pub doubts: Doubts,
+    pub challenges: Challenges,
 }
 
 /// The state of a worker thread.
@@ -61,6 +63,8 @@ pub struct Worker {
     pub(super) metrics: Metrics,
     /// Layers of the embedder around every request.
     pub(super) stack: Option<Stack>,
+    /// What certificate authorities wait to see.
+    pub challenges: Challenges,
     /// By entry point.
     draining: Box<[Cell<bool>]>,
     /// Open client connections.
@@ -82,6 +86,7 @@ impl Worker {
             access_log: parts.access_log,
             metrics: parts.metrics,
             stack: parts.stack,
+            challenges: parts.challenges,
             connections: Cell::new(0),
             closed: Notify::new(),
             warned: Cell::new(None),

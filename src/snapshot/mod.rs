@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod cell;
+mod demand;
 pub mod table;
 
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use crate::{
 
 use catalog::Catalog;
 pub use cell::{CachedSnapshot, SnapshotCell};
+pub use demand::Demand;
 use table::Table;
 
 /// All that the request path reads: one configuration, compiled. A request uses one snapshot from start to end.
@@ -39,6 +41,8 @@ pub struct Snapshot {
     pub catalog: OnceLock<Arc<Catalog>>,
     /// Certificates and TLS options; `None` only in the empty snapshot.
     pub tls: Option<Arc<Tls>>,
+    /// The certificates that routers ask resolvers for.
+    pub demands: Arc<[Demand]>,
 }
 
 impl Snapshot {

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use rustls::server::Acceptor;
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::suites;
 use super::table::{Refusal, SniTable};
+use crate::challenge::{ALPN, Challenges};
 use crate::exchange::TlsSession;
 
 /// Shakes hands over `stream` as `table` says; `local` is the address the client connected to. The caller sets the deadline.
@@ -20,11 +21,19 @@ pub async fn accept<S>(
     table: &SniTable,
     stream: S,
     local: IpAddr,
+    challenges: &Challenges,
 ) -> Result<(TlsStream<S>, TlsSession), AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if challenges.any()
+        && let Some(config) = challenged(&start.client_hello(), challenges)
+    {
+        let mut stream = start.into_stream(config).await?;
+        stream.shutdown().await?;
+        return Err(AcceptError::Challenge);
+    }
     let selected = match table.config_for(&start.client_hello(), local) {
         Ok(selected) => selected,
         Err(refusal) => {
@@ -37,6 +46,14 @@ where
     let stream = start.into_stream(Arc::clone(selected.config)).await?;
     let session = session(stream.get_ref().1, options);
     Ok((stream, session))
+}
+
+/// What a certificate authority that looks for an answer here gets.
+fn challenged(hello: &ClientHello<'_>, challenges: &Challenges) -> Option<Arc<ServerConfig>> {
+    let mut offered = hello.alpn()?;
+    let name = hello.server_name()?;
+    let asked = offered.any(|protocol| protocol == ALPN);
+    asked.then(|| challenges.tls(&name.to_ascii_lowercase()))?
 }
 
 /// What the handshake of `connection` settled.
@@ -74,6 +91,9 @@ pub enum AcceptError {
     /// The configuration does not let this client in.
     #[error("{0}")]
     Refused(Refusal),
+    /// It was a certificate authority that looked for the answer to a challenge, and it got it.
+    #[error("the challenge of a certificate authority was answered")]
+    Challenge,
     /// The peer went away, or its handshake failed.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -210,8 +210,8 @@ fn unknown(field: String, name: &str, what: &str, nearest: Option<&'static str>)
     Finding::error(field, format!("`{name}` is not a known {what}"), hint)
 }
 
-/// `acme-tls/1` is not offered even if listed: nothing answers such a handshake, and a client that finds the protocol
-/// refused learns so at once.
+/// `acme-tls/1` is not offered even if listed: a handshake that is to be answered so never gets here, and a client that finds the
+/// protocol refused learns at once that there is nothing for it.
 fn alpn(options: &TlsOptions) -> Vec<Vec<u8>> {
     match &options.alpn_protocols {
         None => vec![b"h2".to_vec(), b"http/1.1".to_vec()],

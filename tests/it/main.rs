@@ -21,6 +21,7 @@
 
 mod support;
 
+mod acme;
 mod attack;
 mod cli;
 mod clients;

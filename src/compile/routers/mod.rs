@@ -1,5 +1,6 @@
 //! Routers: from what the user wrote to routes in the tables of entry points.
 
+mod demands;
 mod draft;
 mod mount;
 mod twins;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use super::{Rooms, Stage, fallback};
 use crate::{
     config::{Diagnostic, Kind, definitions::Definitions},
-    snapshot::{Route, table::Table},
+    snapshot::{Demand, Route, table::Table},
     tls::SniTable,
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Routers {
     pub(super) routes: Vec<Arc<Route>>,
     /// One for each entry point.
     pub(super) tables: Vec<Tables>,
+    /// The certificates they ask for.
+    pub(super) demands: Arc<[Demand]>,
 }
 
 /// The tables of one entry point.
@@ -54,6 +57,10 @@ impl Routers {
         }
         good.routers = built_from.into_iter().collect();
         twins::report(stage, &drafts, findings);
-        mount::mount(stage, rooms.tls, &drafts, findings)
+        let demands = demands::collect(stage, &drafts, findings);
+        Self {
+            demands,
+            ..mount::mount(stage, rooms.tls, &drafts, findings)
+        }
     }
 }

@@ -160,6 +160,7 @@ impl Mounted {
         Routers {
             routes: routes.collect(),
             tables,
+            demands: Arc::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Install configuration: what is set once at start. Traefik calls it static configuration.
 
+mod acme;
 mod docker;
 mod entrypoint;
 mod observe;
@@ -9,6 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::acme::{
+    AcmeResolver, CertificatesResolver, ExternalAccount, HttpChallenge, KEY_TYPES, TlsChallenge,
+};
 pub use self::docker::{DockerProvider, EngineTls};
 pub use self::entrypoint::{
     AliasStrategy, EncodedCharacters, EntryPoint, EntryPointHttp, EntryPointHttp2,
@@ -51,8 +55,8 @@ pub struct Install {
     /// `tcpServersTransport`: not acted on yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_servers_transport: Option<Opaque>,
-    /// `certificatesResolvers`, by name: not acted on yet.
-    pub certificates_resolvers: BTreeMap<String, Opaque>,
+    /// `certificatesResolvers`, by name: who issues certificates.
+    pub certificates_resolvers: BTreeMap<String, CertificatesResolver>,
     /// `core`.
     pub core: Core,
     /// `global`.

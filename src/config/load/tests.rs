@@ -267,7 +267,7 @@ entryPoints:
   web: {address: ':80', http3: {}, http2: {maxEncoderHeaderTableSize: 4096}}
   dns: {address: ':53/udp', udp: {timeout: 1}}
 certificatesResolvers:
-  le: {acme: {email: a@b}}
+  le: {acme: {email: a b}}
 tracing: {}
 providers:
   nomad: {exposedByDefault: false}
@@ -285,7 +285,8 @@ http: {routers: {}}
             "traefik.yml:2:71: warning: entryPoints.web.http2.maxEncoderHeaderTableSize: has no effect: clients decide the size of their tables",
             "traefik.yml:3:18: warning: entryPoints.dns.address: UDP is not supported by this version: it is not opened",
             "traefik.yml:3:44: warning: entryPoints.dns.udp.timeout: is known, but not supported by this version",
-            "traefik.yml:5:3: warning: certificatesResolvers.le: is known, but not supported by this version",
+            "traefik.yml:5:8: warning: certificatesResolvers.le.acme: has no challenge that is supported, and gets no certificate (add `httpChallenge` or `tlsChallenge`)",
+            "traefik.yml:5:22: warning: certificatesResolvers.le.acme.email: is not an email address",
             "traefik.yml:6:1: warning: tracing: is known, but not supported by this version",
             "traefik.yml:8:3: warning: providers.nomad: is known, but not supported by this version",
             "traefik.yml:9:27: warning: global.checkNewVersion: has no effect: Portway does not call home",

@@ -35,16 +35,7 @@ impl Remarks for Service {
     }
 }
 
-impl Remarks for Router {
-    fn remarks(router: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
-        let resolver = router.tls.as_ref().map_or("", |tls| &tls.cert_resolver);
-        if !resolver.is_empty() {
-            let message = "certificate resolvers are not supported by this version: the certificate must come from `tls.certificates`";
-            let remark = remark(router, path, "tls.certResolver", message);
-            diagnostics.push(remark.about(About::Unsupported));
-        }
-    }
-}
+impl Remarks for Router {}
 
 impl Remarks for Middleware {
     fn remarks(middleware: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
@@ -81,7 +72,7 @@ impl Remarks for Middleware {
 impl Remarks for TlsStore {
     fn remarks(store: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
         if store.default_generated_cert.is_some() {
-            let message = "certificate resolvers are not supported by this version";
+            let message = "is not supported by this version: the default certificate is not asked from a resolver";
             let remark = remark(store, path, "defaultGeneratedCert", message);
             diagnostics.push(remark.about(About::Unsupported));
         }

@@ -204,7 +204,8 @@ impl Handshake {
 async fn handshake(table: &SniTable, config: Arc<ClientConfig>, name: &str) -> Handshake {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let server = async {
-        let (mut stream, session) = accept(table, ours, LOCAL).await?;
+        let (mut stream, session) =
+            accept(table, ours, LOCAL, &crate::challenge::Challenges::default()).await?;
         stream.write_all(b"!").await?;
         stream.flush().await?;
         stream.read_u8().await?;

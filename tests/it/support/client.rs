@@ -14,7 +14,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -78,6 +79,22 @@ impl Trust {
     /// Believes `authority` only.
     pub fn new(authority: &Authority) -> Self {
         Self::build(authority)
+    }
+
+    /// Believes the authorities in a PEM text only.
+    pub fn pem(text: &[u8]) -> Self {
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(text) {
+            roots.add(root.unwrap()).unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        Self { config, name: None }
     }
 
     /// Sends `name` in the handshake; without it, the host of the request.

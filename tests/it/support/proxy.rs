@@ -86,6 +86,12 @@ impl ProxyBuilder {
         self.install(&json!({"entryPoints": {name: entry_point}}))
     }
 
+    /// Moves an entry point to a port that the test chose.
+    pub fn port(mut self, name: &str, port: u16) -> Self {
+        self.ports.insert(name.to_owned(), port);
+        self.entry_point(name, &json!({}))
+    }
+
     /// Merges `options` into the install configuration.
     pub fn install(mut self, options: &Value) -> Self {
         merge(&mut self.install, options);

@@ -1,0 +1,125 @@
+//! Certificates from authorities that speak ACME, as Let's Encrypt does.
+//!
+//! [`Acme`] is a provider of certificates: what routers demand comes from the snapshot in force, what is issued goes the way of all
+//! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `client` speaks
+//! the protocol; `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`; `memory` and `limits` are what
+//! must not be forgotten beside them. Challenges are answered by whoever looks into [`crate::challenge`].
+
+mod client;
+mod keys;
+mod limits;
+mod memory;
+mod order;
+mod plan;
+mod resolver;
+mod store;
+mod stored;
+mod vault;
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::{sync::Notify, task::JoinSet};
+
+use crate::{
+    challenge::Challenges,
+    config::{
+        Install,
+        routing::{Certificate, Routing, Tls},
+    },
+    provider::{Provider, Running, Updates},
+    snapshot::SnapshotCell,
+};
+
+use resolver::{Resolver, Shared, Vaults};
+
+/// All certificates resolvers.
+#[derive(Debug)]
+pub struct Acme {
+    resolvers: Vec<Arc<Resolver>>,
+    vaults: Vaults,
+    news: Arc<Notify>,
+}
+
+impl Acme {
+    /// The resolvers of an install configuration, to meet the demands of the snapshots in `cell`.
+    pub fn new(install: &Install, cell: Arc<SnapshotCell>, challenges: Challenges) -> Self {
+        let mut vaults = Vaults::new();
+        let news = Arc::new(Notify::new());
+        let shared = Shared {
+            cell,
+            challenges,
+            news: Arc::clone(&news),
+        };
+        let mut resolvers = Vec::new();
+        for (name, resolver) in &install.certificates_resolvers {
+            let Some(config) = &resolver.acme else {
+                continue;
+            };
+            if config.problems().is_empty() {
+                resolvers.push(Resolver::new(name, config, &mut vaults, &shared));
+            } else {
+                // What is wrong was reported where it stands.
+                tracing::error!(resolver = name, "the resolver cannot act");
+            }
+        }
+        Self {
+            resolvers,
+            vaults,
+            news,
+        }
+    }
+
+    /// All certificates, as configuration.
+    fn routing(&self) -> Routing {
+        let pairs = self
+            .resolvers
+            .iter()
+            .flat_map(|resolver| resolver.stored().pairs().to_vec());
+        let certificates = pairs.filter_map(|pair| {
+            let (chain, key) = pair.texts()?;
+            let certificate = Certificate {
+                cert_file: chain.as_str().into(),
+                key_file: key.as_str().into(),
+                stores: Vec::new(),
+            };
+            // Anything else would be taken for a path.
+            let inline = certificate.cert_file.content().is_some()
+                && certificate.key_file.content().is_some();
+            inline.then(|| certificate.into())
+        });
+        Routing {
+            tls: Tls {
+                certificates: certificates.collect(),
+                ..Tls::default()
+            },
+            ..Routing::default()
+        }
+    }
+}
+
+impl Provider for Acme {
+    fn name(&self) -> &str {
+        "acme"
+    }
+
+    fn run(self: Box<Self>, updates: Updates) -> Running {
+        Box::pin(async move {
+            for vault in self.vaults.values() {
+                vault.load().await;
+            }
+            let mut tasks = JoinSet::new();
+            for resolver in &self.resolvers {
+                tasks.spawn(Arc::clone(resolver).run());
+            }
+            while updates.send(self.routing()).await {
+                self.news.notified().await;
+            }
+        })
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}

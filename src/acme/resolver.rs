@@ -1,0 +1,467 @@
+//! One certificates resolver at work: looks what is demanded, orders what is missing or ends soon, stores what comes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    task::{Id, JoinSet},
+    time::sleep,
+};
+use tracing::{error, info, warn};
+
+use super::{
+    client::{AccountKey, Client, Failure},
+    keys,
+    limits::{Event, Limits},
+    memory::{Memory, OpenOrder, key_of},
+    now,
+    order::{self, Issued},
+    plan::{self, Held, Need, Step},
+    store::Files,
+    stored::{Account, Stored},
+    vault::Vault,
+};
+use crate::{
+    challenge::{Challenges, Presented},
+    config::install::AcmeResolver,
+    snapshot::{Snapshot, SnapshotCell},
+    tls::{Certificate, Tls},
+};
+
+/// A resolver.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    name: String,
+    config: AcmeResolver,
+    vault: Arc<Vault>,
+    shared: Shared,
+    session: AsyncMutex<Option<Arc<Client>>>,
+    patience: Mutex<Patience>,
+}
+
+/// What all resolvers work with.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) cell: Arc<SnapshotCell>,
+    pub(super) challenges: Challenges,
+    /// Told when there are certificates to publish.
+    pub(super) news: Arc<Notify>,
+}
+
+/// With an authority that cannot be reached.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+    until: i64,
+}
+
+/// How a name is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Http,
+    TlsAlpn,
+}
+
+impl Kind {
+    /// What authorities call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::TlsAlpn => "tls-alpn-01",
+        }
+    }
+}
+
+/// The vault of each storage that resolvers name.
+pub(super) type Vaults = BTreeMap<String, Arc<Vault>>;
+
+impl Resolver {
+    pub(super) fn new(
+        name: &str,
+        config: &AcmeResolver,
+        vaults: &mut Vaults,
+        shared: &Shared,
+    ) -> Arc<Self> {
+        let vault = vaults
+            .entry(config.storage.clone())
+            .or_insert_with(|| Vault::new(Files::new(Path::new(&config.storage))));
+        Arc::new(Self {
+            name: name.to_owned(),
+            config: config.clone(),
+            vault: Arc::clone(vault),
+            shared: shared.clone(),
+            session: AsyncMutex::default(),
+            patience: Mutex::default(),
+        })
+    }
+
+    /// Works for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut changes = self.shared.cell.subscribe();
+        let mut orders = Orders::default();
+        loop {
+            let pause = self.turn(&mut orders).await;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                broken = orders.ended(), if !orders.tasks.is_empty() => {
+                    if let Some(names) = broken {
+                        // The panic hook has logged it; trying again at once would burn what the authority allows.
+                        let failure = Failure::Own("a fault of ours".to_owned());
+                        self.failed(&names, &failure).await;
+                    }
+                }
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Starts what is due, and says how long there is nothing to do.
+    async fn turn(self: &Arc<Self>, orders: &mut Orders) -> Duration {
+        if !self.vault.load().await {
+            orders.late = true;
+            return RETRY_STORAGE;
+        }
+        if std::mem::take(&mut orders.late) {
+            self.shared.news.notify_one();
+        }
+        let unsaved = self.vault.is_unsaved() && !self.vault.save().await;
+        let now = now();
+        let mut wake = match unsaved {
+            true => now + RETRY_STORAGE.as_secs().cast_signed(),
+            false => now + LONGEST_SLEEP,
+        };
+        let (snapshot, memory) = (self.shared.cell.load_full(), self.memory());
+        let limits = Limits::of(&self.config.ca_server);
+        let until = self
+            .patience
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .until;
+        for need in plan::needs(&self.demands(&snapshot), &self.held(&snapshot, now)) {
+            if orders.are_for(&need.names) {
+                continue;
+            }
+            match plan::step(&need, &memory, &limits, now) {
+                Step::Order if until > now => wake = wake.min(until),
+                Step::Order if orders.tasks.len() >= MOST_ORDERS => {}
+                Step::Order => orders.start(Arc::clone(self), need),
+                Step::Sleep(at) => wake = wake.min(at),
+                Step::Hold(wait) => {
+                    orders.hold(&self.name, &need, &wait);
+                    wake = wake.min(wait.until);
+                }
+            }
+        }
+        Duration::from_secs((wake - now).max(1).cast_unsigned())
+    }
+
+    /// The sets of names that routers ask this resolver for.
+    fn demands(&self, snapshot: &Snapshot) -> Vec<Vec<String>> {
+        let demands = snapshot.demands.iter();
+        demands
+            .filter(|demand| *demand.resolver == *self.name)
+            .map(|demand| demand.names.clone())
+            .collect()
+    }
+
+    /// The certificates there are: ours, and those that others provide and that are valid.
+    fn held(&self, snapshot: &Snapshot, now: i64) -> Vec<Held> {
+        let tls = snapshot.tls.as_deref();
+        let ours: Vec<Arc<Certificate>> = certificates(&self.vault.stored(&self.name), tls);
+        let configured = tls.map_or(&[][..], |tls| tls.certificates().configured());
+        let theirs = configured.iter().filter(|one| {
+            let facts = one.facts();
+            let valid = (facts.not_before..=facts.not_after).contains(&now);
+            valid && !ours.iter().any(|own| own.digest() == one.digest())
+        });
+        let theirs = theirs.map(|one| Held {
+            names: one.facts().names.clone(),
+            renew_at: None,
+        });
+        let own = ours.iter().map(|one| {
+            let facts = one.facts();
+            let chance = one
+                .digest()
+                .iter()
+                .take(8)
+                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+            Held {
+                names: facts.names.clone(),
+                renew_at: Some(plan::renew_at(facts.not_before, facts.not_after, chance)),
+            }
+        });
+        own.chain(theirs).collect()
+    }
+
+    /// Gets one certificate, or notes why not.
+    async fn order(self: Arc<Self>, need: Need) {
+        let client = match self.session().await {
+            Ok(client) => client,
+            Err(failure) => return self.failed(&[], &failure).await,
+        };
+        match order::obtain(&self, &client, &need.names).await {
+            Ok(issued) => self.issued(&need.names, &issued).await,
+            Err(failure) => self.failed(&need.names, &failure).await,
+        }
+    }
+
+    async fn issued(&self, names: &[String], issued: &Issued) {
+        let key = key_of(names);
+        let change = |stored: &mut Stored, memory: &mut Memory| {
+            stored.put(names, &issued.chain, &issued.key);
+            memory.attempts.remove(&key);
+            memory.attempts.remove("");
+            memory.orders.remove(&key);
+            memory.ledger.note(now(), Event::Issued, names);
+        };
+        self.vault.change(self.key(), change).await;
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = Patience::default();
+        info!(resolver = self.name, ?names, "the certificate is issued");
+        self.shared.news.notify_one();
+    }
+
+    /// Notes a failure: of an order for `names`, or, without names, to get an account.
+    async fn failed(&self, names: &[String], failure: &Failure) {
+        if let Failure::Unreachable(_) = failure {
+            return self.wait_for_authority(failure);
+        }
+        if failure.is("accountDoesNotExist") {
+            *self.session.lock().await = None;
+            let forget = |stored: &mut Stored, _: &mut Memory| {
+                if let Some(account) = &mut stored.account {
+                    account.register(None);
+                }
+            };
+            self.vault.change(self.key(), forget).await;
+            return self.wait_for_authority(failure);
+        }
+        let (key, asked) = (key_of(names), failure.retry_after());
+        let asked = asked.map(|asked| asked.as_secs().cast_signed());
+        let mut pause = 0;
+        let change = |_: &mut Stored, memory: &mut Memory| {
+            if let Failure::NotValidated { name, .. } = failure {
+                let name = name.clone();
+                memory.ledger.note(now(), Event::Failed, &[name]);
+            }
+            let attempts = memory.attempts.entry(key).or_default();
+            pause = attempts.fail(now(), asked, fastrand::i64(0..100), failure.to_string());
+        };
+        self.vault.change(self.key(), change).await;
+        match names {
+            [] => {
+                error!(resolver = self.name, error = %failure, again_in = pause, "no account: the resolver cannot order")
+            }
+            names => {
+                error!(resolver = self.name, ?names, error = %failure, again_in = pause, "no certificate: what was there goes on serving")
+            }
+        }
+    }
+
+    fn wait_for_authority(&self, failure: &Failure) {
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        // Several orders may find it out at once.
+        if patience.until <= now() {
+            let pause = (2 << patience.failures.min(8)).min(LONGEST_PATIENCE);
+            patience.failures += 1;
+            patience.until = now() + pause;
+            warn!(resolver = self.name, error = %failure, again_in = pause, "the authority is tried again later");
+        }
+    }
+
+    /// The connection with the authority, with an account.
+    async fn session(&self) -> Result<Arc<Client>, Failure> {
+        let mut session = self.session.lock().await;
+        if let Some(client) = &*session {
+            return Ok(Arc::clone(client));
+        }
+        let (key, url) = self.account().await?;
+        let (client, registered) = Client::open(&self.config, key, url).await?;
+        if let Some(registered) = registered {
+            info!(
+                resolver = self.name,
+                account = registered.url,
+                "the account is registered"
+            );
+            let change = |stored: &mut Stored, _: &mut Memory| {
+                if let Some(account) = &mut stored.account {
+                    account.register(Some(registered));
+                }
+            };
+            self.vault.change(self.key(), change).await;
+        }
+        Ok(Arc::clone(session.insert(Arc::new(client))))
+    }
+
+    /// The account's key, and its URL if it is registered. A new key is stored before anybody hears of it.
+    async fn account(&self) -> Result<(AccountKey, Option<String>), Failure> {
+        if let Some(account) = self.vault.stored(&self.name).account {
+            match account.key() {
+                Ok(key) => {
+                    let url = account.url(&self.config.ca_server);
+                    return Ok((key, url.map(str::to_owned)));
+                }
+                Err(wrong) => {
+                    warn!(
+                        resolver = self.name,
+                        error = wrong,
+                        "the stored account's key cannot be used: there will be a new account"
+                    );
+                }
+            }
+        }
+        let key = tokio::task::spawn_blocking(AccountKey::generate).await;
+        let key = key.map_err(|error| Failure::Own(error.to_string()))?;
+        let key = key.map_err(Failure::Own)?;
+        let account = Account::new(&self.config.email, &key);
+        let change = |stored: &mut Stored, _: &mut Memory| stored.account = Some(account);
+        self.vault.change(self.key(), change).await;
+        Ok((key, None))
+    }
+
+    /// Remembers an order that the authority knows.
+    pub(super) async fn keep_order(&self, names: &[String], order: OpenOrder) {
+        let change = |_: &mut Stored, memory: &mut Memory| {
+            memory.orders.insert(key_of(names), order);
+        };
+        self.vault.change(self.key(), change).await;
+    }
+
+    /// Forgets an order that leads nowhere.
+    pub(super) async fn drop_order(&self, names: &[String]) {
+        let change = |_: &mut Stored, memory: &mut Memory| {
+            memory.orders.remove(&key_of(names));
+        };
+        self.vault.change(self.key(), change).await;
+    }
+
+    /// Gives the answer to a challenge until what is returned is dropped.
+    pub(super) fn present(
+        &self,
+        kind: Kind,
+        name: &str,
+        token: &str,
+        answer: String,
+    ) -> Result<Presented, String> {
+        let challenges = &self.shared.challenges;
+        match (kind, &self.config.http_challenge) {
+            (Kind::Http, Some(http)) => {
+                Ok(challenges.present_http(&http.entry_point, name, token, answer))
+            }
+            _ => Ok(challenges.present_tls(name, keys::challenge(name, &answer)?)),
+        }
+    }
+
+    /// The challenges that may be used, the one to try first in front: with two, every other attempt begins with the other one.
+    pub(super) fn challenges_for(&self, names: &[String]) -> Vec<Kind> {
+        let tls = self.config.tls_challenge.as_ref().map(|_| Kind::TlsAlpn);
+        let http = self.config.http_challenge.as_ref().map(|_| Kind::Http);
+        let mut kinds: Vec<Kind> = tls.into_iter().chain(http).collect();
+        let memory = self.memory();
+        let failures = memory
+            .attempts
+            .get(&key_of(names))
+            .map(|attempts| attempts.failures);
+        if failures.unwrap_or_default() % 2 == 1 {
+            kinds.reverse();
+        }
+        kinds
+    }
+
+    /// How long to wait before the authority is told to look.
+    pub(super) fn delay(&self, kind: Kind) -> Duration {
+        let (http, tls) = (&self.config.http_challenge, &self.config.tls_challenge);
+        let delay = match kind {
+            Kind::Http => http.as_ref().and_then(|http| http.delay.positive()),
+            Kind::TlsAlpn => tls.as_ref().and_then(|tls| tls.delay.positive()),
+        };
+        delay.unwrap_or_default()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn config(&self) -> &AcmeResolver {
+        &self.config
+    }
+
+    /// What is remembered.
+    pub(super) fn memory(&self) -> Memory {
+        self.vault.memory(&self.name, &self.config.ca_server)
+    }
+
+    /// What is stored.
+    pub(super) fn stored(&self) -> Stored {
+        self.vault.stored(&self.name)
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.name, &self.config.ca_server)
+    }
+}
+
+/// Orders under way.
+#[derive(Default)]
+struct Orders {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, Vec<String>>,
+    /// Sets that wait for a limit, and until when, so that it is told once.
+    held: HashMap<String, i64>,
+    /// Whether the storage could not be read at first, so that what is in it is yet to be published.
+    late: bool,
+}
+
+impl Orders {
+    fn are_for(&self, names: &[String]) -> bool {
+        let key = key_of(names);
+        self.names.values().any(|names| key_of(names) == key)
+    }
+
+    fn start(&mut self, resolver: Arc<Resolver>, need: Need) {
+        let names = need.names.clone();
+        let task = self.tasks.spawn(resolver.order(need));
+        self.names.insert(task.id(), names);
+    }
+
+    /// Waits until one has ended; the names if it was by a panic.
+    async fn ended(&mut self) -> Option<Vec<String>> {
+        match self.tasks.join_next_with_id().await? {
+            Ok((id, ())) => {
+                self.names.remove(&id);
+                None
+            }
+            Err(panic) => self.names.remove(&panic.id()),
+        }
+    }
+
+    fn hold(&mut self, resolver: &str, need: &Need, wait: &super::limits::Wait) {
+        let told = self.held.insert(key_of(&need.names), wait.until);
+        if told != Some(wait.until) {
+            let seconds = wait.until - now();
+            warn!(resolver, names = ?need.names, limit = wait.limit, again_in = seconds, "the authority would refuse the order: it waits");
+        }
+    }
+}
+
+/// The usable certificates among what is stored; those that are in use are not parsed again.
+fn certificates(stored: &Stored, tls: Option<&Tls>) -> Vec<Arc<Certificate>> {
+    let texts = stored.pairs().iter().filter_map(|pair| pair.texts());
+    texts
+        .filter_map(|(chain, key)| Tls::parse(tls, chain.as_bytes(), key.as_bytes()).ok())
+        .collect()
+}
+
+/// Orders of one resolver at a time.
+const MOST_ORDERS: usize = 4;
+/// How often to look without a reason, in seconds.
+const LONGEST_SLEEP: i64 = 3600;
+/// How long an authority that cannot be reached is left alone at most, in seconds.
+const LONGEST_PATIENCE: i64 = 300;
+const RETRY_STORAGE: Duration = Duration::from_secs(10);

@@ -1,0 +1,203 @@
+//! A real authority: Pebble with its DNS server, on loopback.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{Authority, Client, Proxy, Trust, free_port, loopback, within};
+
+/// The ports that belong together: where Pebble looks is where the proxy listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub web: u16,
+    pub secure: u16,
+    pub pebble: u16,
+    management: u16,
+    dns: u16,
+}
+
+impl Ports {
+    pub fn new() -> Self {
+        Self {
+            web: free_port(),
+            secure: free_port(),
+            pebble: free_port(),
+            management: free_port(),
+            dns: free_port(),
+        }
+    }
+}
+
+/// The files of an authority that may be started more than once.
+pub struct Pebble {
+    pub ports: Ports,
+    dir: TempDir,
+    site: Authority,
+}
+
+/// An authority at work.
+pub struct Running {
+    children: Vec<Child>,
+    log: PathBuf,
+}
+
+impl Pebble {
+    /// Its certificates last for years.
+    pub fn new() -> Self {
+        Self::with_validity(157_766_400)
+    }
+
+    /// Its certificates last for so many seconds.
+    pub fn with_validity(seconds: u64) -> Self {
+        let pebble = Self {
+            ports: Ports::new(),
+            dir: tempfile::tempdir().unwrap(),
+            site: Authority::new("pebble's site"),
+        };
+        let dir = pebble.dir.path();
+        let (certificate, key) = pebble
+            .site
+            .issue(&["127.0.0.1", "localhost"])
+            .write(dir, "site");
+        pebble.site.write(dir, "site-root.pem");
+        let config = json!({"pebble": {
+            "listenAddress": loopback(pebble.ports.pebble).to_string(),
+            "managementListenAddress": loopback(pebble.ports.management).to_string(),
+            "certificate": certificate,
+            "privateKey": key,
+            "httpPort": pebble.ports.web,
+            "tlsPort": pebble.ports.secure,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+            "domainBlocklist": ["blocked-domain.example"],
+            "certificateValidityPeriod": seconds,
+        }});
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        pebble
+    }
+
+    pub fn directory(&self) -> String {
+        format!("https://127.0.0.1:{}/dir", self.ports.pebble)
+    }
+
+    /// Who signed the certificate of its site.
+    pub fn site_root(&self) -> PathBuf {
+        self.dir.path().join("site-root.pem")
+    }
+
+    /// Starts it; every name has the address 127.0.0.1.
+    pub async fn start(&self, environment: &[(&str, &str)]) -> Running {
+        let log = self.dir.path().join("pebble.log");
+        let spawn = |command: &mut Command, log: &PathBuf| {
+            let file = File::create(log).unwrap();
+            command
+                .stdin(Stdio::null())
+                .stdout(file.try_clone().unwrap())
+                .stderr(file)
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error} (tests/setup installs it)"))
+        };
+        let dns = loopback(self.ports.dns).to_string();
+        let mut names = Command::new("pebble-challtestsrv");
+        names.args([
+            "-defaultIPv4",
+            "127.0.0.1",
+            "-defaultIPv6",
+            "",
+            "-dns01",
+            &dns,
+        ]);
+        names.args([
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
+            "-management",
+            "",
+        ]);
+        let mut pebble = Command::new("pebble");
+        pebble
+            .arg("-config")
+            .arg(self.dir.path().join("config.json"))
+            .args(["-dnsserver", &dns])
+            .envs(environment.iter().copied());
+        let running = Running {
+            children: vec![
+                spawn(&mut names, &self.dir.path().join("names.log")),
+                spawn(&mut pebble, &log),
+            ],
+            log,
+        };
+        within(Duration::from_secs(20), "pebble answers", async || {
+            let client = Client::new(loopback(self.ports.pebble)).host("localhost");
+            let answer = client
+                .tls(Trust::new(&self.site))
+                .get("/dir")
+                .try_send()
+                .await;
+            answer.is_ok().then_some(())
+        })
+        .await;
+        running
+    }
+
+    /// Trust in what it issues.
+    pub async fn trust(&self) -> Trust {
+        let client = Client::new(loopback(self.ports.management)).host("localhost");
+        let answer = client.tls(Trust::new(&self.site)).get("/roots/0").await;
+        Trust::pem(&answer.body)
+    }
+
+    /// Waits until the proxy serves `host` with a certificate of this authority.
+    pub async fn serves(&self, proxy: &Proxy, host: &str, limit: u64) -> Vec<u8> {
+        let trust = self.trust().await;
+        within(
+            Duration::from_secs(limit),
+            &format!("{host} has its certificate"),
+            async || {
+                let client = Client::new(proxy.addr("secure"))
+                    .host(host)
+                    .tls(trust.clone());
+                client.connect().await.ok()?.certificate
+            },
+        )
+        .await
+    }
+}
+
+impl Running {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How many orders were made.
+    pub fn orders(&self) -> usize {
+        self.log().matches("Added order ").count()
+    }
+
+    /// How many certificates were issued.
+    pub fn issued(&self) -> usize {
+        self.log().matches("Issued certificate ").count()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            child.kill().ok();
+            child.wait().ok();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- log of pebble");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
