@@ -1,8 +1,8 @@
 //! Certificates from authorities that speak ACME, as Let's Encrypt does.
 //!
 //! [`Acme`] is a provider of certificates: what routers demand comes from the snapshot in force, what is issued goes the way of all
-//! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `client` speaks
-//! the protocol; `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`; `memory` and `limits` are what
+//! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `solver` proves names;
+//! `client` speaks the protocol; `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`; `memory` and `limits` are what
 //! must not be forgotten beside them. Challenges are answered by whoever looks into [`crate::challenge`].
 
 mod client;
@@ -12,6 +12,7 @@ mod memory;
 mod order;
 mod plan;
 mod resolver;
+mod solver;
 mod store;
 mod stored;
 mod vault;

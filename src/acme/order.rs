@@ -1,6 +1,6 @@
 //! One order, from the first request to the certificate. What must not be lost is written down before the next step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::spawn_blocking,
@@ -14,8 +14,9 @@ use super::{
     memory::{OpenOrder, key_of},
     now,
     resolver::Resolver,
+    solver::{Answer, Proof, Solver},
 };
-use crate::{challenge::Presented, tls::Certificate};
+use crate::tls::Certificate;
 
 /// A certificate that was issued.
 #[derive(Debug)]
@@ -123,44 +124,68 @@ impl Run<'_> {
                 _ => return Err(self.not_validated(&authorization).await),
             }
         }
-        // Answers are given until all are validated.
-        let mut presented = Vec::with_capacity(pending.len());
-        for (_, authorization) in &pending {
-            presented.push(self.present(authorization).await?);
+        let solver = self.solver(&pending)?;
+        // Answers are given until all are validated, or one is not.
+        let mut answers = Vec::with_capacity(pending.len());
+        let proven = self.prove(&solver, &pending, &mut answers).await;
+        for answer in answers {
+            answer.withdraw().await;
+        }
+        proven
+    }
+
+    /// The first solver of the resolver for whose challenge the authority asks for every name.
+    fn solver(&self, pending: &[(String, Authorization)]) -> Result<Arc<Solver>, Failure> {
+        let solvers = self.resolver.solvers_for(self.names);
+        let missing = |solver: &Solver| {
+            let mut authorizations = pending.iter().map(|(_, authorization)| authorization);
+            authorizations.find(|one| one.challenge(solver.kind()).is_none())
+        };
+        if let Some(solver) = solvers.iter().find(|solver| missing(solver).is_none()) {
+            return Ok(Arc::clone(solver));
+        }
+        let name = solvers.iter().find_map(|solver| missing(solver));
+        let name = name.map_or(&*self.names[0], Authorization::name);
+        let wrong = format!("the authority offers no challenge for {name} that the resolver has");
+        Err(Failure::Own(wrong))
+    }
+
+    async fn prove(
+        &self,
+        solver: &Solver,
+        pending: &[(String, Authorization)],
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Failure> {
+        let kind = solver.kind();
+        for (_, authorization) in pending {
+            let name = authorization.name();
+            let Some(challenge) = authorization.challenge(kind) else {
+                continue;
+            };
+            let proof = Proof {
+                name: name.to_owned(),
+                token: challenge.token.clone(),
+                authorization: self.client.authorize(challenge),
+            };
+            answers.push(solver.present(&proof).await.map_err(Failure::Own)?);
+            info!(
+                resolver = self.resolver.name(),
+                name,
+                challenge = kind,
+                "the challenge is answered"
+            );
+        }
+        solver.settle(answers).await.map_err(Failure::Own)?;
+        for (_, authorization) in pending {
+            if let Some(challenge) = authorization.challenge(kind) {
+                self.client.ready(challenge).await?;
+            }
         }
         let deadline = Instant::now() + VALIDATION;
         for (url, authorization) in pending {
-            self.validated(&url, authorization.name(), deadline).await?;
+            self.validated(url, authorization.name(), deadline).await?;
         }
-        drop(presented);
         Ok(())
-    }
-
-    /// Answers a challenge, and tells the authority.
-    async fn present(&self, authorization: &Authorization) -> Result<Presented, Failure> {
-        let name = authorization.name();
-        let kinds = self.resolver.challenges_for(self.names);
-        let found = kinds
-            .iter()
-            .find_map(|kind| Some((*kind, authorization.challenge(kind.name())?)));
-        let Some((kind, challenge)) = found else {
-            let wrong =
-                format!("the authority offers no challenge for {name} that the resolver has");
-            return Err(Failure::Own(wrong));
-        };
-        let answer = self.client.authorize(challenge);
-        let presented = self.resolver.present(kind, name, &challenge.token, answer);
-        let presented = presented.map_err(Failure::Own)?;
-        let delay = self.resolver.delay(kind);
-        info!(
-            resolver = self.resolver.name(),
-            name,
-            challenge = kind.name(),
-            "the challenge is answered"
-        );
-        sleep(delay).await;
-        self.client.ready(challenge).await?;
-        Ok(presented)
     }
 
     async fn validated(&self, url: &str, name: &str, deadline: Instant) -> Result<(), Failure> {

@@ -16,18 +16,18 @@ use tracing::{error, info, warn};
 
 use super::{
     client::{AccountKey, Client, Failure},
-    keys,
     limits::{Event, Limits},
     memory::{Memory, OpenOrder, key_of},
     now,
     order::{self, Issued},
     plan::{self, Held, Need, Step},
+    solver::Solver,
     store::Files,
     stored::{Account, Stored},
     vault::Vault,
 };
 use crate::{
-    challenge::{Challenges, Presented},
+    challenge::Challenges,
     config::install::AcmeResolver,
     snapshot::{Snapshot, SnapshotCell},
     tls::{Certificate, Tls},
@@ -40,6 +40,7 @@ pub(super) struct Resolver {
     config: AcmeResolver,
     vault: Arc<Vault>,
     shared: Shared,
+    solvers: Vec<Arc<Solver>>,
     session: AsyncMutex<Option<Arc<Client>>>,
     patience: Mutex<Patience>,
 }
@@ -60,23 +61,6 @@ struct Patience {
     until: i64,
 }
 
-/// How a name is proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Http,
-    TlsAlpn,
-}
-
-impl Kind {
-    /// What authorities call it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http-01",
-            Self::TlsAlpn => "tls-alpn-01",
-        }
-    }
-}
-
 /// The vault of each storage that resolvers name.
 pub(super) type Vaults = BTreeMap<String, Arc<Vault>>;
 
@@ -90,10 +74,12 @@ impl Resolver {
         let vault = vaults
             .entry(config.storage.clone())
             .or_insert_with(|| Vault::new(Files::new(Path::new(&config.storage))));
+        let solvers = Solver::all(config, &shared.challenges);
         Arc::new(Self {
             name: name.to_owned(),
             config: config.clone(),
             vault: Arc::clone(vault),
+            solvers: solvers.into_iter().map(Arc::new).collect(),
             shared: shared.clone(),
             session: AsyncMutex::default(),
             patience: Mutex::default(),
@@ -341,47 +327,18 @@ impl Resolver {
         self.vault.change(self.key(), change).await;
     }
 
-    /// Gives the answer to a challenge until what is returned is dropped.
-    pub(super) fn present(
-        &self,
-        kind: Kind,
-        name: &str,
-        token: &str,
-        answer: String,
-    ) -> Result<Presented, String> {
-        let challenges = &self.shared.challenges;
-        match (kind, &self.config.http_challenge) {
-            (Kind::Http, Some(http)) => {
-                Ok(challenges.present_http(&http.entry_point, name, token, answer))
-            }
-            _ => Ok(challenges.present_tls(name, keys::challenge(name, &answer)?)),
-        }
-    }
-
-    /// The challenges that may be used, the one to try first in front: with two, every other attempt begins with the other one.
-    pub(super) fn challenges_for(&self, names: &[String]) -> Vec<Kind> {
-        let tls = self.config.tls_challenge.as_ref().map(|_| Kind::TlsAlpn);
-        let http = self.config.http_challenge.as_ref().map(|_| Kind::Http);
-        let mut kinds: Vec<Kind> = tls.into_iter().chain(http).collect();
+    /// The solvers that may be used, the one to try first in front: with several, every other attempt begins with another one.
+    pub(super) fn solvers_for(&self, names: &[String]) -> Vec<Arc<Solver>> {
+        let wildcard = names.iter().any(|name| name.starts_with("*."));
+        let fit = |solver: &&Arc<Solver>| !wildcard || solver.proves_wildcards();
+        let mut solvers: Vec<_> = self.solvers.iter().filter(fit).cloned().collect();
         let memory = self.memory();
-        let failures = memory
-            .attempts
-            .get(&key_of(names))
-            .map(|attempts| attempts.failures);
-        if failures.unwrap_or_default() % 2 == 1 {
-            kinds.reverse();
+        let attempts = memory.attempts.get(&key_of(names));
+        let failures = attempts.map_or(0, |attempts| attempts.failures as usize);
+        if let Some(first) = failures.checked_rem(solvers.len()) {
+            solvers.rotate_left(first);
         }
-        kinds
-    }
-
-    /// How long to wait before the authority is told to look.
-    pub(super) fn delay(&self, kind: Kind) -> Duration {
-        let (http, tls) = (&self.config.http_challenge, &self.config.tls_challenge);
-        let delay = match kind {
-            Kind::Http => http.as_ref().and_then(|http| http.delay.positive()),
-            Kind::TlsAlpn => tls.as_ref().and_then(|tls| tls.delay.positive()),
-        };
-        delay.unwrap_or_default()
+        solvers
     }
 
     pub(super) fn name(&self) -> &str {
