@@ -3,14 +3,17 @@
 //! [`Acme`] is a provider of certificates: what routers demand comes from the snapshot in force, what is issued goes the way of all
 //! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `solver` proves names;
 //! `client` speaks the protocol; `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`; `memory` and `limits` are what
-//! must not be forgotten beside them. Challenges are answered by whoever looks into [`crate::challenge`].
+//! must not be forgotten beside them; `report` is what is told of it all. Challenges are answered by whoever looks into [`crate::challenge`].
 
 mod client;
+mod held;
 mod keys;
 mod limits;
 mod memory;
+mod offline;
 mod order;
 mod plan;
+mod report;
 mod resolver;
 mod solver;
 mod store;
@@ -27,11 +30,14 @@ use crate::{
         Install,
         routing::{Certificate, Routing, Tls},
     },
+    observe::Resolvers,
     provider::{Provider, Running, Updates},
     snapshot::SnapshotCell,
 };
 
+pub use offline::Storages;
 use resolver::{Resolver, Shared, Vaults};
+use stored::Stored;
 
 /// All certificates resolvers.
 #[derive(Debug)]
@@ -43,28 +49,36 @@ pub struct Acme {
 
 impl Acme {
     /// The resolvers of an install configuration, to meet the demands of the snapshots in `cell`.
-    pub fn new(install: &Install, cell: Arc<SnapshotCell>, challenges: Challenges) -> Self {
+    ///
+    /// `resolvers` are told how they are.
+    pub fn new(
+        install: &Install,
+        cell: Arc<SnapshotCell>,
+        challenges: Challenges,
+        resolvers: &Resolvers,
+    ) -> Self {
         let mut vaults = Vaults::new();
         let news = Arc::new(Notify::new());
         let shared = Shared {
             cell,
             challenges,
+            resolvers: resolvers.clone(),
             news: Arc::clone(&news),
         };
-        let mut resolvers = Vec::new();
+        let mut acting = Vec::new();
         for (name, resolver) in &install.certificates_resolvers {
             let Some(config) = &resolver.acme else {
                 continue;
             };
             if config.problems().is_empty() {
-                resolvers.push(Resolver::new(name, config, &mut vaults, &shared));
+                acting.push(Resolver::new(name, config, &mut vaults, &shared));
             } else {
                 // What is wrong was reported where it stands.
                 tracing::error!(resolver = name, "the resolver cannot act");
             }
         }
         Self {
-            resolvers,
+            resolvers: acting,
             vaults,
             news,
         }
@@ -72,29 +86,8 @@ impl Acme {
 
     /// All certificates, as configuration.
     fn routing(&self) -> Routing {
-        let pairs = self
-            .resolvers
-            .iter()
-            .flat_map(|resolver| resolver.stored().pairs().to_vec());
-        let certificates = pairs.filter_map(|pair| {
-            let (chain, key) = pair.texts()?;
-            let certificate = Certificate {
-                cert_file: chain.as_str().into(),
-                key_file: key.as_str().into(),
-                stores: Vec::new(),
-            };
-            // Anything else would be taken for a path.
-            let inline = certificate.cert_file.content().is_some()
-                && certificate.key_file.content().is_some();
-            inline.then(|| certificate.into())
-        });
-        Routing {
-            tls: Tls {
-                certificates: certificates.collect(),
-                ..Tls::default()
-            },
-            ..Routing::default()
-        }
+        let stored: Vec<_> = self.resolvers.iter().map(|one| one.stored()).collect();
+        certificates_of(&stored)
     }
 }
 
@@ -116,6 +109,30 @@ impl Provider for Acme {
                 self.news.notified().await;
             }
         })
+    }
+}
+
+/// The certificates of storages, as configuration.
+fn certificates_of<'a>(stored: impl IntoIterator<Item = &'a Stored>) -> Routing {
+    let pairs = stored.into_iter().flat_map(Stored::pairs);
+    let certificates = pairs.filter_map(|pair| {
+        let (chain, key) = pair.texts()?;
+        let certificate = Certificate {
+            cert_file: chain.as_str().into(),
+            key_file: key.as_str().into(),
+            stores: Vec::new(),
+        };
+        // Anything else would be taken for a path.
+        let inline =
+            certificate.cert_file.content().is_some() && certificate.key_file.content().is_some();
+        inline.then(|| certificate.into())
+    });
+    Routing {
+        tls: Tls {
+            certificates: certificates.collect(),
+            ..Tls::default()
+        },
+        ..Routing::default()
     }
 }
 

@@ -12,12 +12,15 @@ use super::{
 pub(super) struct Held {
     /// The names it is good for.
     pub(super) names: Vec<String>,
+    /// SHA-256 of it, lower-case hexadecimal.
+    pub(super) fingerprint: String,
     /// When to replace it, in seconds since 1970; never for one that is somebody else's business.
     pub(super) renew_at: Option<i64>,
 }
 
 impl Held {
-    fn covers(&self, name: &str) -> bool {
+    /// Whether it is good for `name`.
+    pub(super) fn covers(&self, name: &str) -> bool {
         self.names.iter().any(|own| covers(own, name))
     }
 }
@@ -152,6 +155,7 @@ mod tests {
     fn held(list: &[&str], renew_at: i64) -> Held {
         Held {
             names: names(list),
+            fingerprint: String::new(),
             renew_at: Some(renew_at),
         }
     }
@@ -177,6 +181,7 @@ mod tests {
     fn covered_names_are_not_ordered_again() {
         let theirs = Held {
             names: names(&["*.files.test"]),
+            fingerprint: String::new(),
             renew_at: None,
         };
         let held = [

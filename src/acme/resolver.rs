@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,21 +16,21 @@ use tracing::{error, info, warn};
 
 use super::{
     client::{AccountKey, Client, Failure},
+    held::held,
     limits::{Event, Limits},
     memory::{Memory, OpenOrder, key_of},
     now,
     order::{self, Issued},
-    plan::{self, Held, Need, Step},
+    plan::{self, Need, Step},
+    report::{Away, Report},
     solver::Solver,
     store::Files,
     stored::{Account, Stored},
     vault::Vault,
 };
 use crate::{
-    challenge::Challenges,
-    config::install::AcmeResolver,
-    snapshot::{Snapshot, SnapshotCell},
-    tls::{Certificate, Tls},
+    challenge::Challenges, config::install::AcmeResolver, observe::Resolvers,
+    snapshot::SnapshotCell,
 };
 
 /// A resolver.
@@ -42,7 +42,7 @@ pub(super) struct Resolver {
     shared: Shared,
     solvers: Vec<Arc<Solver>>,
     session: AsyncMutex<Option<Arc<Client>>>,
-    patience: Mutex<Patience>,
+    away: Mutex<Away>,
 }
 
 /// What all resolvers work with.
@@ -50,15 +50,10 @@ pub(super) struct Resolver {
 pub(super) struct Shared {
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) challenges: Challenges,
+    /// Told how the resolvers are.
+    pub(super) resolvers: Resolvers,
     /// Told when there are certificates to publish.
     pub(super) news: Arc<Notify>,
-}
-
-/// With an authority that cannot be reached.
-#[derive(Debug, Default)]
-struct Patience {
-    failures: u32,
-    until: i64,
 }
 
 /// The vault of each storage that resolvers name.
@@ -82,7 +77,7 @@ impl Resolver {
             solvers: solvers.into_iter().map(Arc::new).collect(),
             shared: shared.clone(),
             session: AsyncMutex::default(),
-            patience: Mutex::default(),
+            away: Mutex::default(),
         })
     }
 
@@ -124,66 +119,31 @@ impl Resolver {
             false => now + LONGEST_SLEEP,
         };
         let (snapshot, memory) = (self.shared.cell.load_full(), self.memory());
-        let limits = Limits::of(&self.config.ca_server);
-        let until = self
-            .patience
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .until;
-        for need in plan::needs(&self.demands(&snapshot), &self.held(&snapshot, now)) {
-            if orders.are_for(&need.names) {
-                continue;
-            }
-            match plan::step(&need, &memory, &limits, now) {
-                Step::Order if until > now => wake = wake.min(until),
-                Step::Order if orders.tasks.len() >= MOST_ORDERS => {}
-                Step::Order => orders.start(Arc::clone(self), need),
-                Step::Sleep(at) => wake = wake.min(at),
-                Step::Hold(wait) => {
+        let (limits, away) = (Limits::of(&self.config.ca_server), self.away().clone());
+        let stored = self.stored();
+        let held = held(&stored, snapshot.tls.as_deref(), now);
+        let mut report = Report::new(&held, &memory, &away, now);
+        for need in plan::needs(&snapshot.demanded_of(&self.name), &held) {
+            let step =
+                (!orders.are_for(&need.names)).then(|| plan::step(&need, &memory, &limits, now));
+            let solvers = self.solvers_after(&need.names, &memory);
+            report.add(&need, step.as_ref(), solvers.first().map(|one| one.kind()));
+            match step {
+                None => {}
+                Some(Step::Order) if away.until > now => wake = wake.min(away.until),
+                Some(Step::Order) if orders.tasks.len() >= MOST_ORDERS => {}
+                Some(Step::Order) => orders.start(Arc::clone(self), need),
+                Some(Step::Sleep(at)) => wake = wake.min(at),
+                Some(Step::Hold(wait)) => {
                     orders.hold(&self.name, &need, &wait);
                     wake = wake.min(wait.until);
                 }
             }
         }
+        let registered = stored.is_registered(&self.config.ca_server);
+        let resolvers = &self.shared.resolvers;
+        resolvers.set_certificates(&self.name, registered, report.rows());
         Duration::from_secs((wake - now).max(1).cast_unsigned())
-    }
-
-    /// The sets of names that routers ask this resolver for.
-    fn demands(&self, snapshot: &Snapshot) -> Vec<Vec<String>> {
-        let demands = snapshot.demands.iter();
-        demands
-            .filter(|demand| *demand.resolver == *self.name)
-            .map(|demand| demand.names.clone())
-            .collect()
-    }
-
-    /// The certificates there are: ours, and those that others provide and that are valid.
-    fn held(&self, snapshot: &Snapshot, now: i64) -> Vec<Held> {
-        let tls = snapshot.tls.as_deref();
-        let ours: Vec<Arc<Certificate>> = certificates(&self.vault.stored(&self.name), tls);
-        let configured = tls.map_or(&[][..], |tls| tls.certificates().configured());
-        let theirs = configured.iter().filter(|one| {
-            let facts = one.facts();
-            let valid = (facts.not_before..=facts.not_after).contains(&now);
-            valid && !ours.iter().any(|own| own.digest() == one.digest())
-        });
-        let theirs = theirs.map(|one| Held {
-            names: one.facts().names.clone(),
-            renew_at: None,
-        });
-        let own = ours.iter().map(|one| {
-            let facts = one.facts();
-            let chance = one
-                .digest()
-                .iter()
-                .take(8)
-                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
-            Held {
-                names: facts.names.clone(),
-                renew_at: Some(plan::renew_at(facts.not_before, facts.not_after, chance)),
-            }
-        });
-        own.chain(theirs).collect()
     }
 
     /// Gets one certificate, or notes why not.
@@ -208,7 +168,8 @@ impl Resolver {
             memory.ledger.note(now(), Event::Issued, names);
         };
         self.vault.change(self.key(), change).await;
-        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = Patience::default();
+        *self.away() = Away::default();
+        self.shared.resolvers.count(&self.name, "issued");
         info!(resolver = self.name, ?names, "the certificate is issued");
         self.shared.news.notify_one();
     }
@@ -216,6 +177,7 @@ impl Resolver {
     /// Notes a failure: of an order for `names`, or, without names, to get an account.
     async fn failed(&self, names: &[String], failure: &Failure) {
         if let Failure::Unreachable(_) = failure {
+            self.shared.resolvers.count(&self.name, "unreachable");
             return self.wait_for_authority(failure);
         }
         if failure.is("accountDoesNotExist") {
@@ -228,6 +190,7 @@ impl Resolver {
             self.vault.change(self.key(), forget).await;
             return self.wait_for_authority(failure);
         }
+        self.shared.resolvers.count(&self.name, "failed");
         let (key, asked) = (key_of(names), failure.retry_after());
         let asked = asked.map(|asked| asked.as_secs().cast_signed());
         let mut pause = 0;
@@ -251,12 +214,13 @@ impl Resolver {
     }
 
     fn wait_for_authority(&self, failure: &Failure) {
-        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut away = self.away();
         // Several orders may find it out at once.
-        if patience.until <= now() {
-            let pause = (2 << patience.failures.min(8)).min(LONGEST_PATIENCE);
-            patience.failures += 1;
-            patience.until = now() + pause;
+        if away.until <= now() {
+            let pause = (2 << away.failures.min(8)).min(LONGEST_PATIENCE);
+            away.failures += 1;
+            away.until = now() + pause;
+            away.problem = failure.to_string();
             warn!(resolver = self.name, error = %failure, again_in = pause, "the authority is tried again later");
         }
     }
@@ -329,10 +293,13 @@ impl Resolver {
 
     /// The solvers that may be used, the one to try first in front: with several, every other attempt begins with another one.
     pub(super) fn solvers_for(&self, names: &[String]) -> Vec<Arc<Solver>> {
+        self.solvers_after(names, &self.memory())
+    }
+
+    fn solvers_after(&self, names: &[String], memory: &Memory) -> Vec<Arc<Solver>> {
         let wildcard = names.iter().any(|name| name.starts_with("*."));
         let fit = |solver: &&Arc<Solver>| !wildcard || solver.proves_wildcards();
         let mut solvers: Vec<_> = self.solvers.iter().filter(fit).cloned().collect();
-        let memory = self.memory();
         let attempts = memory.attempts.get(&key_of(names));
         let failures = attempts.map_or(0, |attempts| attempts.failures as usize);
         if let Some(first) = failures.checked_rem(solvers.len()) {
@@ -357,6 +324,10 @@ impl Resolver {
     /// What is stored.
     pub(super) fn stored(&self) -> Stored {
         self.vault.stored(&self.name)
+    }
+
+    fn away(&self) -> MutexGuard<'_, Away> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(&self) -> (&str, &str) {
@@ -405,14 +376,6 @@ impl Orders {
             warn!(resolver, names = ?need.names, limit = wait.limit, again_in = seconds, "the authority would refuse the order: it waits");
         }
     }
-}
-
-/// The usable certificates among what is stored; those that are in use are not parsed again.
-fn certificates(stored: &Stored, tls: Option<&Tls>) -> Vec<Arc<Certificate>> {
-    let texts = stored.pairs().iter().filter_map(|pair| pair.texts());
-    texts
-        .filter_map(|(chain, key)| Tls::parse(tls, chain.as_bytes(), key.as_bytes()).ok())
-        .collect()
 }
 
 /// Orders of one resolver at a time.

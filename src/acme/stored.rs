@@ -107,6 +107,12 @@ impl Pair {
 }
 
 impl Stored {
+    /// Whether the authority at `server` knows the account.
+    pub(super) fn is_registered(&self, server: &str) -> bool {
+        let account = self.account.as_ref();
+        account.is_some_and(|account| account.url(server).is_some())
+    }
+
     /// The certificates.
     pub(super) fn pairs(&self) -> &[Pair] {
         self.certificates.as_deref().unwrap_or_default()

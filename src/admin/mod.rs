@@ -9,7 +9,7 @@ mod metrics;
 
 use std::{sync::Arc, time::SystemTime};
 
-pub(crate) use self::api::redact::redact;
+pub(crate) use self::api::{certificates::objects as certificate_objects, redact::redact};
 pub use self::{
     api::{ExplainRequest, Explainer},
     health::{Phase, Readiness},
@@ -17,7 +17,7 @@ pub use self::{
 use crate::{
     config::{Diagnostic, Install},
     exchange::{RequestHead, Response},
-    observe::{Metrics, Sources},
+    observe::{Metrics, Resolvers, Sources},
     snapshot::catalog::{Catalog, Status},
 };
 
@@ -30,6 +30,7 @@ pub struct Admin {
     metrics: Metrics,
     readiness: Arc<Readiness>,
     sources: Sources,
+    resolvers: Resolvers,
     started: SystemTime,
 }
 
@@ -48,7 +49,17 @@ impl Admin {
             metrics,
             readiness,
             sources,
+            resolvers: Resolvers::default(),
             started: SystemTime::now(),
+        }
+    }
+
+    /// Tells of certificates resolvers too.
+    #[must_use]
+    pub fn with_resolvers(self, resolvers: &Resolvers) -> Self {
+        Self {
+            resolvers: resolvers.clone(),
+            ..self
         }
     }
 

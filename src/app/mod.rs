@@ -20,7 +20,7 @@ use crate::{
     drain::{Drain, Tasks},
     exchange::{Body, Response},
     middleware::Hook,
-    observe::{AccessLog, Log, Metrics, Sources},
+    observe::{AccessLog, Log, Metrics, Resolvers, Sources},
     provider::{DockerProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
@@ -51,6 +51,7 @@ pub struct App {
     diagnostics: Vec<Diagnostic>,
     providers: Vec<Box<dyn Provider>>,
     sources: Sources,
+    resolvers: Resolvers,
     plugins: Plugins,
     make_stack: Option<MakeStack>,
 }
@@ -65,6 +66,7 @@ impl App {
             diagnostics,
             providers: Vec::new(),
             sources: Sources::default(),
+            resolvers: Resolvers::default(),
             plugins: Plugins::default(),
             make_stack: None,
         }
@@ -129,6 +131,7 @@ impl App {
 
     async fn serve(mut self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
         let metrics = metrics(&self.install, &self.sources);
+        metrics.watch_resolvers(&self.resolvers);
         log.watch(&metrics);
         let access_log = access_log(&self.install, &metrics);
         let (drain, _) = Drain::new();
@@ -211,12 +214,13 @@ impl App {
             Arc::clone(readiness),
             self.sources.clone(),
         )
+        .with_resolvers(&self.resolvers)
     }
 
     /// Adds the source of certificates that are obtained, if there are resolvers.
     fn add_acme(&mut self, cell: &Arc<SnapshotCell>, challenges: Challenges) {
         if !self.install.certificates_resolvers.is_empty() {
-            let acme = Acme::new(&self.install, Arc::clone(cell), challenges);
+            let acme = Acme::new(&self.install, Arc::clone(cell), challenges, &self.resolvers);
             self.providers.push(Box::new(acme));
         }
     }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::config::{Install, install::INTERNAL};
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -34,6 +36,37 @@ pub(super) fn ask(
     let mut answer = Vec::new();
     stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
     parse(&answer)
+}
+
+/// Asks the API at a URL (`http://127.0.0.1:8080`) for what it has at `path` below `/api/`.
+pub(super) fn ask_api(api: &str, path: &str) -> Result<Answer, String> {
+    let rest = api
+        .strip_prefix("http://")
+        .ok_or_else(|| format!("--api {api}: only http:// addresses can be asked"))?;
+    let (authority, base) = rest.split_once('/').unwrap_or((rest, ""));
+    let base = base
+        .trim_end_matches('/')
+        .trim_end_matches("api")
+        .trim_end_matches('/');
+    let slash = if base.is_empty() { "" } else { "/" };
+    let target = format!("/{base}{slash}api/{path}");
+    ask("GET", authority, &target, PATIENCE).map_err(|error| format!("{api}: {error}"))
+}
+
+/// Where the API of the instance with this configuration can be asked, if it can without further ado.
+pub(super) fn api_of(install: &Install) -> Option<String> {
+    let api = install.api.as_ref().filter(|api| api.insecure)?;
+    let address = &install.entry_points.get(INTERNAL)?.address;
+    let host = match address.host.as_str() {
+        "" | "0.0.0.0" | "::" => "127.0.0.1".to_owned(),
+        host if host.contains(':') => format!("[{host}]"),
+        host => host.to_owned(),
+    };
+    Some(format!(
+        "http://{host}:{}{}",
+        address.port,
+        api.base_path.trim_end_matches('/')
+    ))
 }
 
 fn complete(authority: &str) -> String {
@@ -69,6 +102,7 @@ fn parse(answer: &[u8]) -> io::Result<Answer> {
     })
 }
 
+const PATIENCE: Duration = Duration::from_secs(3);
 const LONGEST_ANSWER: u64 = 64 << 20;
 
 #[cfg(test)]
@@ -85,5 +119,21 @@ mod tests {
         for wrong in [&b""[..], b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n\r\n"] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_api_is_asked_where_it_is_open() {
+        let mut install = Install::default();
+        assert_eq!(api_of(&install), None);
+        install.api = Some(crate::config::install::Api {
+            insecure: true,
+            base_path: "/admin/".to_owned(),
+            ..Default::default()
+        });
+        install.add_implicit_entry_points();
+        assert_eq!(
+            api_of(&install).as_deref(),
+            Some("http://127.0.0.1:8080/admin")
+        );
     }
 }

@@ -1,14 +1,19 @@
 //! `portway explain URL`: which router takes a request, why the others do not, and where it goes.
 
-use std::{fmt::Write as _, io, net::IpAddr, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, process::ExitCode};
 
 use http::{HeaderName, HeaderValue, Method};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{ask::ask, complain, offline::Offline, say};
+use super::{
+    ask::{api_of, ask_api},
+    complain,
+    offline::Offline,
+    say,
+    words::{Words, split},
+};
 use crate::{
     admin::ExplainRequest,
-    config::{Install, install::INTERNAL},
     explain::{Candidate, Configuration, Explanation, Outcome, ServerState, Step, explain},
 };
 
@@ -38,10 +43,7 @@ struct Question {
 
 impl Question {
     fn of(arguments: &[String]) -> Result<Self, String> {
-        let mut words = Words {
-            words: arguments,
-            at: 0,
-        };
+        let mut words = Words::new(arguments);
         let mut question = Self::new();
         let mut url = None;
         while let Some(word) = words.next() {
@@ -63,7 +65,7 @@ impl Question {
                 "--json" => question.json = true,
                 _ if !word.starts_with('-')
                     && url.is_none()
-                    && (words.at == 1 || word.contains("://")) =>
+                    && (words.at_first() || word.contains("://")) =>
                 {
                     url = Some(with_scheme(word))
                 }
@@ -128,19 +130,9 @@ impl Question {
 
     /// Asks a running instance.
     fn ask(&self, api: &str) -> Result<Explanation, String> {
-        let rest = api
-            .strip_prefix("http://")
-            .ok_or_else(|| format!("--api {api}: only http:// addresses can be asked"))?;
-        let (authority, base) = rest.split_once('/').unwrap_or((rest, ""));
-        let base = base
-            .trim_end_matches('/')
-            .trim_end_matches("api")
-            .trim_end_matches('/');
-        let slash = if base.is_empty() { "" } else { "/" };
-        let target = format!("/{base}{slash}api/explain?{}", query(&self.request));
+        let question = format!("explain?{}", query(&self.request));
         let failed = |why: String| format!("{api}: {why}");
-        let answer = ask("GET", authority, &target, PATIENCE)
-            .map_err(|error: io::Error| failed(error.to_string()))?;
+        let answer = ask_api(api, &question)?;
         match answer.status {
             200 => serde_json::from_slice(&answer.body).map_err(|error| failed(error.to_string())),
             404 => Err(failed("there is no API that explains".to_owned())),
@@ -157,46 +149,6 @@ impl Question {
         }
         let most = if self.all { usize::MAX } else { MOST_ROUTERS };
         Ok(text(explanation, source, most))
-    }
-}
-
-/// The arguments, one after another.
-struct Words<'a> {
-    words: &'a [String],
-    at: usize,
-}
-
-impl<'a> Words<'a> {
-    fn next(&mut self) -> Option<&'a str> {
-        let word = self.words.get(self.at)?;
-        self.at += 1;
-        Some(word)
-    }
-
-    /// The value of an option: behind its `=`, or the next word.
-    fn value(&mut self, name: &str, value: Option<&str>) -> Result<String, String> {
-        match value {
-            Some(value) => Ok(value.to_owned()),
-            None => self
-                .next()
-                .map(str::to_owned)
-                .ok_or_else(|| format!("{name} needs a value")),
-        }
-    }
-
-    /// Whether the value of an option is a URL.
-    fn is_url(&self, value: Option<&str>) -> bool {
-        let next = || self.words.get(self.at).map(String::as_str);
-        value
-            .or_else(next)
-            .is_some_and(|value| value.contains("://"))
-    }
-}
-
-fn split(word: &str) -> (&str, Option<&str>) {
-    match word.split_once('=') {
-        Some((name, value)) if word.starts_with('-') => (name, Some(value)),
-        _ => (word, None),
     }
 }
 
@@ -223,22 +175,6 @@ fn method(text: &str) -> Result<Method, String> {
 fn client_ip(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| format!("--client-ip: `{text}` is no IP address"))
-}
-
-/// Where the API of the instance with this configuration can be asked, if it can without further ado.
-fn api_of(install: &Install) -> Option<String> {
-    let api = install.api.as_ref().filter(|api| api.insecure)?;
-    let address = &install.entry_points.get(INTERNAL)?.address;
-    let host = match address.host.as_str() {
-        "" | "0.0.0.0" | "::" => "127.0.0.1".to_owned(),
-        host if host.contains(':') => format!("[{host}]"),
-        host => host.to_owned(),
-    };
-    Some(format!(
-        "http://{host}:{}{}",
-        address.port,
-        api.base_path.trim_end_matches('/')
-    ))
 }
 
 fn query(request: &ExplainRequest) -> String {
@@ -388,7 +324,6 @@ fn routers(text: &mut String, routers: &[Candidate], most: usize) {
 }
 
 /// A local instance answers at once, unless it is in trouble.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// With more routers than that, only those for the host are listed.
 const MOST_ROUTERS: usize = 40;
 
@@ -469,22 +404,6 @@ mod tests {
         ] {
             assert!(question(line).unwrap_err().contains(word), "{line:?}");
         }
-    }
-
-    #[test]
-    fn the_api_is_asked_where_it_is_open() {
-        let mut install = Install::default();
-        assert_eq!(api_of(&install), None);
-        install.api = Some(crate::config::install::Api {
-            insecure: true,
-            base_path: "/admin/".to_owned(),
-            ..Default::default()
-        });
-        install.add_implicit_entry_points();
-        assert_eq!(
-            api_of(&install).as_deref(),
-            Some("http://127.0.0.1:8080/admin")
-        );
     }
 
     #[test]

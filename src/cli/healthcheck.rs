@@ -93,6 +93,14 @@ fn authority(address: &Address) -> String {
     }
 }
 
+/// The options of the proxy that was started first here, if one runs.
+pub(super) fn running_proxy() -> Option<Vec<String>> {
+    match running(Path::new("/proc"))? {
+        Running::Proxy(options) => Some(options),
+        Running::Replica(_) => None,
+    }
+}
+
 /// A Portway that runs.
 #[derive(Debug, PartialEq, Eq)]
 enum Running {

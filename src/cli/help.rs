@@ -24,6 +24,7 @@ pub(super) fn of(command: Command) -> &'static str {
         Command::Run | Command::Help => OVERVIEW,
         Command::Check => CHECK,
         Command::Explain => EXPLAIN,
+        Command::Certs => CERTS,
         Command::Demo => DEMO,
         Command::Healthcheck => HEALTHCHECK,
         Command::Rollout => ROLLOUT,
@@ -43,6 +44,7 @@ Commands
   run           run the proxy (what happens without a command, too)
   check         find what is wrong with the configuration, without running it
   explain URL   say which router takes a request, why the others do not, and where it goes
+  certs         list the certificates, until when they are good, and what is about to be done about them
   demo          three replicas and a proxy in front of them, to play with
   healthcheck   ask the running proxy whether it is well (needs `ping`)
   rollout NAME  replace the containers of a Compose service without a gap
@@ -126,6 +128,28 @@ Examples
   portway explain http://app.localhost/api/x
   portway explain https://app.example.com/ --method POST --header 'X-Tenant: a' --configFile=traefik.yml
   portway explain http://app.localhost/ --api http://127.0.0.1:8080";
+
+const CERTS: &str = "portway certs [options below] [options of run]
+
+Lists the certificates: those from files, those that resolvers obtained, and those that are yet to be obtained. Says of each who
+issued it, until when it is good, by which resolver and challenge it comes, when it is renewed or tried again, and why the last
+attempt failed.
+
+  --api URL   ask the running instance whose API is there, e.g. http://127.0.0.1:8080
+  --offline   ask no running instance, look at the files only
+  --json      as JSON, as /api/certificates has it
+
+If the configuration says that its API is served (`api.insecure`), the running instance is asked; if it does not answer, the files
+are read. Without options, those of the Portway that runs here count, so `docker exec` needs none. What containers ask for is not
+known from files.
+
+Ends with 1 if a certificate is expired or cannot be obtained at the moment, with 0 if none is. One that nobody asks for any more
+does not count.
+
+Examples
+  portway certs
+  portway certs --configFile=/etc/traefik/traefik.yml --json
+  docker compose exec edge portway certs";
 
 const ROLLOUT: &str = "portway rollout SERVICE [options]
 

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, and what they share.
 
 mod ask;
+mod certs;
 mod check;
 mod demo;
 mod explain;
@@ -12,6 +13,7 @@ mod replica;
 mod rollout;
 mod run;
 mod version;
+mod words;
 
 use std::{
     io::{self, Write as _},
@@ -44,6 +46,7 @@ fn dispatch(arguments: &[String]) -> ExitCode {
         Command::Run => run::run(rest),
         Command::Check => check::run(rest),
         Command::Explain => explain::run(rest),
+        Command::Certs => certs::run(rest),
         Command::Demo => demo::run(rest),
         Command::Healthcheck => healthcheck::run(rest),
         Command::Rollout => rollout::run(rest),
@@ -59,6 +62,7 @@ enum Command {
     Run,
     Check,
     Explain,
+    Certs,
     Demo,
     Healthcheck,
     Rollout,
@@ -68,10 +72,11 @@ enum Command {
 }
 
 impl Command {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("run", Self::Run),
         ("check", Self::Check),
         ("explain", Self::Explain),
+        ("certs", Self::Certs),
         ("demo", Self::Demo),
         ("healthcheck", Self::Healthcheck),
         ("rollout", Self::Rollout),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    acme::Storages,
     compile::{
         Compiled, Input, Workshop, compile,
         files::{Files, Texts},
@@ -53,7 +54,24 @@ pub(super) struct Container<'a> {
 impl Offline {
     /// Loads everything that `arguments`, the environment and files say. Errors of the install configuration leave nothing to compile.
     pub(super) fn load(arguments: &[String]) -> Result<Self, Vec<Diagnostic>> {
-        load(arguments).map(Self::of_install)
+        Self::with_certificates(arguments).map(|(offline, _)| offline)
+    }
+
+    /// The same, with what is in the storages of certificates resolvers.
+    pub(super) fn with_certificates(
+        arguments: &[String],
+    ) -> Result<(Self, Storages), Vec<Diagnostic>> {
+        let loaded = load(arguments)?;
+        let storages = Storages::read(&loaded.install);
+        let here = Container {
+            root: Root::Here,
+            directory: Path::new(""),
+        };
+        let certificates = ("acme".into(), storages.routing().into());
+        Ok((
+            Self::in_container(loaded, &here, vec![certificates]),
+            storages,
+        ))
     }
 
     /// Everything that is wrong with what `arguments`, the environment and files say: errors of the install configuration hide

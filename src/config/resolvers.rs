@@ -136,6 +136,15 @@ impl AcmeResolver {
         problems
     }
 
+    /// The challenges by which `names` can be proven, as authorities call them, the preferred one first.
+    pub fn challenges_for(&self, names: &[String]) -> impl Iterator<Item = &'static str> {
+        let wildcard = names.iter().any(|name| name.starts_with("*."));
+        let tls = self.tls_challenge.as_ref().map(|_| "tls-alpn-01");
+        let http = self.http_challenge.as_ref().map(|_| "http-01");
+        let plain = tls.into_iter().chain(http);
+        plain.filter(move |_| !wildcard)
+    }
+
     /// The decoded key of the external account.
     pub fn eab_key(&self) -> Option<Vec<u8>> {
         let text = self.eab.as_ref()?.hmac_encoded.expose().trim();

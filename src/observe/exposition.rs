@@ -17,6 +17,7 @@ use super::{
     labels::{HeaderLabelSet, HeaderLabels, TLS_LABELS},
     metrics::{CertificateExpiry, Metrics, Registry, Series, WatchedLog},
     names::{self, Kind, Metric, TrafficNames},
+    resolvers::{Phase, Resolvers},
     traffic::{Bounds, Key, Numbers, Totals},
 };
 
@@ -52,6 +53,7 @@ fn gather(registry: &Registry) -> Vec<MetricFamily> {
     middlewares(&series, &mut page);
     configuration(&series, &mut page);
     certificates(&series.certificates, &mut page);
+    resolvers(&series.resolvers, &mut page);
     series.forget_vanished();
     drop(series);
     page.into_families()
@@ -184,6 +186,27 @@ fn certificates(certificates: &[CertificateExpiry], page: &mut Page) {
     }
     for (status, count) in counts {
         page.number(&names::CERTIFICATES, &[status], f64::from(count));
+    }
+}
+
+fn resolvers(resolvers: &Resolvers, page: &mut Page) {
+    for (resolver, state) in resolvers.states() {
+        // From the start, so that the first failure is an increase.
+        for outcome in ["issued", "failed", "unreachable"] {
+            let count = state.orders.get(outcome).copied().unwrap_or_default();
+            page.number(&names::ACME_ORDERS, &[&resolver, outcome], count as f64);
+        }
+        let registered = f64::from(u8::from(state.registered));
+        page.number(&names::ACME_REGISTERED, &[&resolver], registered);
+        for phase in Phase::ALL {
+            let certificates = state.certificates.iter();
+            let count = certificates.filter(|one| one.phase == phase).count();
+            let labels = [&*resolver, phase.as_str()];
+            page.number(&names::ACME_CERTIFICATES, &labels, count as f64);
+        }
+        if let Some(next) = state.next() {
+            page.number(&names::ACME_NEXT, &[&resolver], next as f64);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod labels;
 mod log;
 mod metrics;
 pub mod names;
+mod resolvers;
 mod sink;
 mod sources;
 mod traffic;
@@ -25,5 +26,6 @@ pub use metrics::{
     CertificateExpiry, EntryPointMetrics, Held, Metrics, MiddlewareMetrics, OpenConnection, Reload,
     ServerMetrics, ServerState, ServerView, ServiceMetrics, WatchedLog,
 };
+pub use resolvers::{CertificateState, Phase, ResolverState, Resolvers};
 pub use sources::{Source, SourceState, Sources};
 pub use traffic::{Sample, TrafficMetrics};

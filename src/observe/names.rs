@@ -266,6 +266,26 @@ pub(super) const SERVER_REUSED: Metric = counter(
     &["service", "url"],
     "Requests sent over a connection that had served another one before.",
 );
+pub(super) const ACME_ORDERS: Metric = counter(
+    "portway_acme_orders_total",
+    &["resolver", "outcome"],
+    "Attempts to obtain a certificate since the start, by outcome.",
+);
+pub(super) const ACME_REGISTERED: Metric = gauge(
+    "portway_acme_account_registered",
+    &["resolver"],
+    "1 if the authority knows the resolver's account, else 0.",
+);
+pub(super) const ACME_CERTIFICATES: Metric = gauge(
+    "portway_acme_certificates",
+    &["resolver", "state"],
+    "Certificates that the resolver obtained or is asked for, by what is going on with them.",
+);
+pub(super) const ACME_NEXT: Metric = gauge(
+    "portway_acme_next_attempt_timestamp_seconds",
+    &["resolver"],
+    "When the resolver obtains, renews or retries a certificate next, in seconds since 1970.",
+);
 pub(super) const CERTIFICATES: Metric = gauge(
     "portway_tls_certificates",
     &["status"],
@@ -351,6 +371,10 @@ pub fn all() -> Vec<Metric> {
         SERVER_OPENED,
         SERVER_REUSED,
         CERTIFICATES,
+        ACME_ORDERS,
+        ACME_REGISTERED,
+        ACME_CERTIFICATES,
+        ACME_NEXT,
         ACCESS_LINES_DROPPED,
         LOG_LINES_DROPPED,
     ];

@@ -66,6 +66,15 @@ impl Snapshot {
         at.ok().map(|at| &self.routes[at])
     }
 
+    /// The sets of names that routers ask a certificates resolver for.
+    pub fn demanded_of(&self, resolver: &str) -> Vec<Vec<String>> {
+        let demands = self.demands.iter();
+        demands
+            .filter(|demand| *demand.resolver == *resolver)
+            .map(|demand| demand.names.clone())
+            .collect()
+    }
+
     /// The service of this qualified name, if a route uses it.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         let at = self

@@ -30,6 +30,10 @@ impl Item {
         }
     }
 
+    pub(super) fn showing(self, object: Value) -> Self {
+        Self { object, ..self }
+    }
+
     fn text(&self, field: &str) -> &str {
         self.object
             .get(field)

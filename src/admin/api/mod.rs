@@ -2,7 +2,7 @@
 //!
 //! Only reading is possible. Passwords, password hashes and the like are never shown, which Traefik does.
 
-mod certificates;
+pub(super) mod certificates;
 mod explain;
 mod list;
 mod objects;
@@ -184,6 +184,10 @@ impl Api<'_> {
         let sources = self.sources();
         if let (false, Some(fields)) = (sources.is_empty(), overview.as_object_mut()) {
             fields.insert("sources".to_owned(), Value::Array(sources));
+        }
+        let resolvers = self.resolvers();
+        if let (false, Some(fields)) = (resolvers.is_empty(), overview.as_object_mut()) {
+            fields.insert("resolvers".to_owned(), Value::Array(resolvers));
         }
         overview
     }

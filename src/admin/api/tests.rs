@@ -20,7 +20,7 @@ use crate::{
         install::{AccessLog, Api, EntryPoint, FileProvider, Prometheus},
     },
     exchange::{Body, RequestHead, Response, Target},
-    observe::{Metrics, ServerState, ServerView, Sources},
+    observe::{CertificateState, Metrics, Phase, Resolvers, ServerState, ServerView, Sources},
     snapshot::catalog::{
         Catalog, CertificateEntry, MiddlewareEntry, RouterEntry, ServerEntry, ServiceEntry, Status,
     },
@@ -523,6 +523,64 @@ fn certificates_tell_their_validity() {
     assert_eq!(shown("?sortBy=cn&direction=desc")[0], expected[2]);
     let (_, _, overview) = ask_of(&catalog, "/api/overview");
     assert!(overview.contains(r#""certificates":{"total":3,"warnings":1,"errors":1}"#));
+}
+
+#[test]
+fn resolvers_tell_what_they_are_about_to_do() {
+    let resolvers = Resolvers::default();
+    let row = |names: &[&str], fingerprint: Option<&str>| CertificateState {
+        names: names.iter().map(ToString::to_string).collect(),
+        fingerprint: fingerprint.map(str::to_owned),
+        challenge: Some("http-01"),
+        next: Some(1_800_000_000),
+        ..CertificateState::default()
+    };
+    let missing = CertificateState {
+        phase: Phase::Failing,
+        failures: 2,
+        error: Some("no address".to_owned()),
+        ..row(&["*.b.test", "c.test"], None)
+    };
+    let rows = vec![row(&["a.test"], Some("fp-fresh")), missing];
+    resolvers.set_certificates("le", true, rows);
+    resolvers.count("le", "issued");
+    let ask = |target: &str| {
+        let admin = admin("/").with_resolvers(&resolvers);
+        let answer = admin.api(&request(Method::GET, target), &certificates(), None);
+        let (status, _, text) = parts(answer);
+        assert_eq!(status, 200, "{target}");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let fresh = ask("/api/certificates/fp-fresh");
+    let told = json!([
+        fresh["resolver"],
+        fresh["state"],
+        fresh["challenge"],
+        fresh["nextAttempt"]
+    ]);
+    let expected = json!(["le", "valid", "http-01", "2027-01-15T08:00:00Z"]);
+    assert_eq!((told, &fresh["status"]), (expected, &json!("enabled")));
+    assert_eq!(ask("/api/certificates/fp-old")["resolver"], Value::Null);
+    assert_eq!(
+        ask("/api/certificates/%2A.b.test,c.test"),
+        json!({
+            "name": "*.b.test,c.test", "sans": ["*.b.test", "c.test"], "commonName": "*.b.test",
+            "status": "warning", "resolver": "le", "state": "failing", "challenge": "http-01",
+            "nextAttempt": "2027-01-15T08:00:00Z", "failures": 2, "lastError": "no address",
+        })
+    );
+    assert_eq!(ask("/api/certificates").as_array().unwrap().len(), 4);
+    assert_eq!(
+        ask("/api/certificates?search=c.test")[0]["state"],
+        "failing"
+    );
+    assert_eq!(
+        ask("/api/overview")["resolvers"],
+        json!([{
+            "name": "le", "registered": true, "orders": {"issued": 1}, "certificates": 2,
+            "nextAttempt": "2027-01-15T08:00:00Z",
+        }])
+    );
 }
 
 #[test]

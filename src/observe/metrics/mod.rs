@@ -15,6 +15,7 @@ use http::HeaderMap;
 use super::{
     counter::{Counter, Gauge, ReasonCounter},
     labels::{HeaderLabelSet, HeaderLabels},
+    resolvers::Resolvers,
     sources::Sources,
     traffic::{Bounds, Traffic, TrafficMetrics},
 };
@@ -133,6 +134,13 @@ impl Metrics {
     pub fn watch_sources(&self, sources: &Sources) {
         if let Some(registry) = &self.0 {
             registry.series().sources = sources.clone();
+        }
+    }
+
+    /// Lets the certificates resolvers report how they are.
+    pub fn watch_resolvers(&self, resolvers: &Resolvers) {
+        if let Some(registry) = &self.0 {
+            registry.series().resolvers = resolvers.clone();
         }
     }
 
@@ -457,6 +465,7 @@ pub(super) struct Series {
     pub(super) certificates: Vec<CertificateExpiry>,
     pub(super) logs: BTreeMap<WatchedLog, Arc<Counter>>,
     pub(super) sources: Sources,
+    pub(super) resolvers: Resolvers,
     pub(super) reloads: u64,
     pub(super) last_reload: Option<(Reload, SystemTime)>,
 }

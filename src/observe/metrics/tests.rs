@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{CertificateExpiry, Metrics, Reload, ServerState, ServerView, WatchedLog};
 use crate::config::install::Prometheus;
-use crate::observe::{Counter, Protocol, Sample, Sources, TlsLabel, names};
+use crate::observe::{
+    CertificateState, Counter, Protocol, Resolvers, Sample, Sources, TlsLabel, names,
+};
 
 fn sample(method: &[u8], code: u16, milliseconds: u64) -> Sample {
     let method = Method::from_bytes(method).unwrap();
@@ -240,6 +242,14 @@ fn logs_and_sources(metrics: &Metrics) {
     let sources = Sources::default();
     metrics.watch_sources(&sources);
     sources.source(&"docker".into()).synced();
+    let resolvers = Resolvers::default();
+    metrics.watch_resolvers(&resolvers);
+    resolvers.count("le", "issued");
+    let certificate = CertificateState {
+        next: Some(2_000_000),
+        ..CertificateState::default()
+    };
+    resolvers.set_certificates("le", true, vec![certificate]);
 }
 
 #[test]
@@ -301,6 +311,20 @@ fn every_metric_can_appear_and_only_known_ones_do() {
             metric.name
         );
     }
+    certificates_are_written(&text);
+}
+
+fn certificates_are_written(text: &str) {
     assert!(text.contains("traefik_tls_certs_not_after{cn=\"a.example\",sans=\"a.example,b.example\",serial=\"17\"} 1000000\n"));
     assert!(text.contains("portway_tls_certificates{status=\"expired\"} 1\n"));
+    for line in [
+        "portway_acme_orders_total{outcome=\"issued\",resolver=\"le\"} 1",
+        "portway_acme_orders_total{outcome=\"failed\",resolver=\"le\"} 0",
+        "portway_acme_account_registered{resolver=\"le\"} 1",
+        "portway_acme_certificates{resolver=\"le\",state=\"valid\"} 1",
+        "portway_acme_certificates{resolver=\"le\",state=\"waiting\"} 0",
+        "portway_acme_next_attempt_timestamp_seconds{resolver=\"le\"} 2000000",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Certificates from a real authority: Pebble, which is strict, slow and refuses every other nonce when told to.
 
 mod pebble;
+mod seen;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
