@@ -198,7 +198,11 @@ impl App {
             let provider = DockerProvider::new(options)?;
             Ok(Box::new(provider) as Box<dyn Provider>)
         });
-        for provider in [file, docker].into_iter().flatten() {
+        let swarm = configured.swarm.as_ref().map(|options| {
+            let provider = DockerProvider::of_swarm(options)?;
+            Ok(Box::new(provider) as Box<dyn Provider>)
+        });
+        for provider in [file, docker, swarm].into_iter().flatten() {
             match provider {
                 Ok(provider) => self.providers.push(provider),
                 Err::<_, Diagnostic>(diagnostic) => tracing::error!("{diagnostic}"),

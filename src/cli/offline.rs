@@ -103,8 +103,14 @@ impl Offline {
             diagnostics: mut found,
             ..
         } = loaded;
-        let docker = install.providers.docker.as_ref();
-        let wrong = docker.and_then(|options| DockerProvider::new(options).err());
+        let providers = &install.providers;
+        let (docker, swarm) = (providers.docker.as_ref(), providers.swarm.as_ref());
+        let docker = docker.map(DockerProvider::new);
+        let swarm = swarm.map(DockerProvider::of_swarm);
+        let wrong = [docker, swarm]
+            .into_iter()
+            .flatten()
+            .filter_map(Result::err);
         found.extend(wrong.map(|wrong| Diagnostic {
             place: places.at(&wrong.path).clone(),
             ..wrong

@@ -145,11 +145,11 @@ pub enum Place {
     Flag(Arc<str>),
     /// An environment variable.
     Env(Arc<str>),
-    /// A label of a container.
+    /// A label.
     Label {
-        /// Container (or other labelled object) name.
-        container: Arc<str>,
-        /// Label key as written; empty when the container as a whole is meant.
+        /// What has it.
+        of: Labelled,
+        /// Label key as written; empty when all of it is meant.
         key: Arc<str>,
     },
     /// Nowhere: a default, or built by code.
@@ -175,8 +175,8 @@ impl fmt::Display for Place {
             Self::File { path, line, column } => write!(f, "{path}:{line}:{column}"),
             Self::Flag(name) => f.write_str(name),
             Self::Env(name) => write!(f, "${name}"),
-            Self::Label { container, key } if key.is_empty() => write!(f, "container {container}"),
-            Self::Label { container, key } => write!(f, "container {container}, label {key}"),
+            Self::Label { of, key } if key.is_empty() => write!(f, "{of}"),
+            Self::Label { of, key } => write!(f, "{of}, label {key}"),
             Self::Builtin => f.write_str("built-in"),
         }
     }
@@ -185,6 +185,40 @@ impl fmt::Display for Place {
 impl Serialize for Place {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Something that has labels, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Labelled {
+    /// A container.
+    Container(Arc<str>),
+    /// A service of a swarm.
+    Service(Arc<str>),
+}
+
+impl Labelled {
+    /// As a whole.
+    pub fn whole(&self) -> Place {
+        Place::Label {
+            of: self.clone(),
+            key: "".into(),
+        }
+    }
+}
+
+impl Default for Labelled {
+    fn default() -> Self {
+        Self::Container("".into())
+    }
+}
+
+impl fmt::Display for Labelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(name) => write!(f, "container {name}"),
+            Self::Service(name) => write!(f, "service {name}"),
+        }
     }
 }
 

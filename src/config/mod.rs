@@ -21,7 +21,7 @@ pub mod template;
 pub mod tree;
 pub mod units;
 
-pub use self::diagnostic::{About, Diagnostic, Place, Places, Severity};
+pub use self::diagnostic::{About, Diagnostic, Labelled, Place, Places, Severity};
 pub use self::file::{parse_routing_file, render_routing_file};
 pub use self::install::Install;
 pub use self::load::{Loaded, Root, Sources, load_install, read_install};

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Candidate, Configuration, Outcome};
 use crate::{
-    config::{Diagnostic, Place, routing::Router},
+    config::{Diagnostic, Labelled, Place, routing::Router},
     rule::{Facts, HostCover, HostKey, Rule, Syntax, without_dot},
     snapshot::{EntryPoint, Route},
 };
@@ -279,7 +279,13 @@ fn router_name(diagnostic: &Diagnostic) -> Option<String> {
     let until = |rest: &str| rest.find('.').unwrap_or(rest.len());
     Some(match (rest.find('@'), &diagnostic.place) {
         (Some(at), _) => rest[..at + until(&rest[at..])].to_owned(),
-        (None, Place::Label { .. }) => format!("{}@docker", &rest[..until(rest)]),
+        (None, Place::Label { of, .. }) => {
+            let provider = match of {
+                Labelled::Container(_) => "docker",
+                Labelled::Service(_) => "swarm",
+            };
+            format!("{}@{provider}", &rest[..until(rest)])
+        }
         (None, _) => format!("{}@file", &rest[..until(rest)]),
     })
 }

@@ -212,6 +212,7 @@ impl Api<'_> {
         let providers = &self.admin.install.providers;
         let on = [
             (providers.docker.is_some(), "Docker"),
+            (providers.swarm.is_some(), "Swarm"),
             (providers.file.is_some(), "File"),
         ];
         on.iter()

@@ -2,7 +2,7 @@
 
 use crate::{
     compose::{Pair, Project, Service},
-    config::{DecodedRouting, Diagnostic, Place, install, labels::is_label},
+    config::{DecodedRouting, Diagnostic, Labelled, install, labels::is_label},
     provider::docker::{Sketch, rehearse},
 };
 
@@ -31,9 +31,10 @@ impl Reading<'_> {
         let said = rehearse(&self.options, self.networks, &sketches);
         let mut decoded = said.decoded;
         for (service, sketch) in services.iter().zip(&sketches) {
-            let left_out = said.left_out.contains(&service.name);
+            let left_out = said.left_out.contains(&sketch.of);
             decoded.diagnostics.extend(match left_out {
-                true => self.hidden(service, sketch),
+                true => self.hidden(sketch),
+                false if self.swarm => None,
                 false => unnamed_port(service, sketch),
             });
         }
@@ -53,20 +54,28 @@ impl Reading<'_> {
     }
 
     fn sketch(&self, service: &Service) -> Sketch {
-        let own = [
-            ("com.docker.compose.project", &self.project.name),
-            ("com.docker.compose.service", &service.name),
-        ];
-        let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
+        let own = match self.swarm {
+            true => vec![("com.docker.stack.namespace", &self.project.name)],
+            false => vec![
+                ("com.docker.compose.project", &self.project.name),
+                ("com.docker.compose.service", &service.name),
+            ],
+        };
+        let own = own
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.clone()));
         let labels = self.labels(service).iter();
         let labels = labels.map(|pair| (pair.name.clone(), pair.value.clone()));
         let mut ports = service.ports.clone();
-        if ports.is_empty() && self.is_labelled(service) {
+        if self.swarm {
+            // A swarm tells of none.
+            ports.clear();
+        } else if ports.is_empty() && self.is_labelled(service) {
             // What the image exposes is not known here.
             ports.push(80);
         }
         Sketch {
-            name: service.name.clone(),
+            of: labelled(self.project, service, self.swarm),
             labels: labels.chain(own).collect(),
             networks: self.networks_of(service),
             on_host: service.network_mode.as_deref() == Some("host"),
@@ -87,7 +96,7 @@ impl Reading<'_> {
     }
 
     /// Says of a service with routers that nobody looks at them.
-    fn hidden(&self, service: &Service, sketch: &Sketch) -> Option<Diagnostic> {
+    fn hidden(&self, sketch: &Sketch) -> Option<Diagnostic> {
         let mut names = sketch.labels.keys().map(|name| name.to_ascii_lowercase());
         let says = names.any(|name| name.starts_with("traefik.http."));
         let mut names = sketch.labels.keys();
@@ -100,13 +109,17 @@ impl Reading<'_> {
                 "`exposedByDefault` is false",
                 "add the label `traefik.enable=true`",
             ),
+            _ if self.swarm => (
+                "it does not fulfil `constraints`",
+                "see `providers.swarm.constraints` of the edge",
+            ),
             _ => (
                 "it does not fulfil `constraints`",
                 "see `providers.docker.constraints` of the edge",
             ),
         };
         let message = format!("its labels count for nothing: {why}");
-        Some(Diagnostic::warning(whole(service), "", message).with_hint(hint))
+        Some(Diagnostic::warning(sketch.of.whole(), "", message).with_hint(hint))
     }
 }
 
@@ -120,14 +133,14 @@ fn unnamed_port(service: &Service, sketch: &Sketch) -> Option<Diagnostic> {
         return None;
     }
     let message = "its port is the lowest that the image exposes; this file names none";
-    let found = Diagnostic::info(whole(service), "", message);
+    let found = Diagnostic::info(sketch.of.whole(), "", message);
     Some(found.with_hint("a label `loadbalancer.server.port` would say it"))
 }
 
-/// A service as a whole.
-pub(super) fn whole(service: &Service) -> Place {
-    Place::Label {
-        container: service.name.as_str().into(),
-        key: "".into(),
+/// What the labels of a service belong to: to its containers, or below `deploy` to the service that it becomes in a swarm.
+pub(super) fn labelled(project: &Project, service: &Service, swarm: bool) -> Labelled {
+    match swarm {
+        true => Labelled::Service(format!("{}_{}", project.name, service.name).into()),
+        false => Labelled::Container(service.name.as_str().into()),
     }
 }

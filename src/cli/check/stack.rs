@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    containers::{Reading, whole},
+    containers::{Reading, labelled},
     state::Entry,
 };
 use crate::{
     cli::offline::{Container, Offline, Statement},
     compose::{Pair, Project, Service, Source, Text, Wanted},
     config::{
-        Diagnostic, Loaded, Place, Root, Sources, install::DockerProvider as Options,
+        Diagnostic, Labelled, Loaded, Place, Root, Sources, install::DockerProvider as Options,
         labels::is_label, read_install,
     },
 };
@@ -27,6 +27,8 @@ pub(super) struct Stack<'p> {
 #[derive(Debug)]
 pub(super) struct Group<'p> {
     pub(super) service: &'p Service,
+    /// What its labels belong to, without a swarm and in one.
+    owners: [Labelled; 2],
     pub(super) is_edge: bool,
     pub(super) labels: Vec<Entry<'p>>,
     /// Options of the edge.
@@ -52,7 +54,7 @@ impl<'p> Stack<'p> {
         stack.groups = project
             .services
             .iter()
-            .map(|service| Group::of(service, &edges, &constraints))
+            .map(|service| Group::of(project, service, (&edges, &constraints)))
             .collect();
         let mut found = project.diagnostics.clone();
         for edge in &edges {
@@ -63,6 +65,7 @@ impl<'p> Stack<'p> {
             found.extend_from_slice(offline.compiled.diagnostics());
         }
         found.extend(unstarted(project));
+        let remarks = |service| remarks(project, service);
         found.extend(project.services.iter().flat_map(remarks));
         found.sort_by(|a, b| (&a.place, &a.path, &a.message).cmp(&(&b.place, &b.path, &b.message)));
         found.dedup();
@@ -112,7 +115,7 @@ impl<'p> Group<'p> {
     /// Whether a place is the service as a whole, or lies in a file that the edge has its configuration from.
     fn is_meant(&self, place: &Place) -> bool {
         let Place::File { path, .. } = place else {
-            return *place == whole(self.service);
+            return self.owners.iter().any(|owner| owner.whole() == *place);
         };
         let mut mounts = self.service.mounts.iter();
         self.is_edge
@@ -124,10 +127,17 @@ impl<'p> Group<'p> {
             })
     }
 
-    fn of(service: &'p Service, edges: &[Edge<'p>], constraints: &str) -> Self {
+    fn of(
+        project: &Project,
+        service: &'p Service,
+        (edges, constraints): (&[Edge<'p>], &str),
+    ) -> Self {
         let edge = edges.iter().find(|edge| edge.service.name == service.name);
-        let labels = service.labels.iter().chain(&service.deploy_labels);
-        let labels = labels.filter_map(|pair| Entry::label(&service.name, pair, constraints));
+        let owners = [false, true].map(|swarm| labelled(project, service, swarm));
+        let [container, deployed] = &owners;
+        let labels = service.labels.iter().map(|pair| (container, pair));
+        let labels = labels.chain(service.deploy_labels.iter().map(|pair| (deployed, pair)));
+        let labels = labels.filter_map(|(of, pair)| Entry::label(of, pair, constraints));
         let options: Vec<Entry<'p>> = match edge {
             None => Vec::new(),
             Some(_) => {
@@ -143,6 +153,7 @@ impl<'p> Group<'p> {
             service,
             is_edge: edge.is_some(),
             labels: labels.collect(),
+            owners,
             options,
             findings: Vec::new(),
         }
@@ -150,9 +161,9 @@ impl<'p> Group<'p> {
 }
 
 /// What is odd about a service's labels whatever they say.
-fn remarks(service: &Service) -> Vec<Diagnostic> {
-    let at = |pair: &Pair| Place::Label {
-        container: service.name.as_str().into(),
+fn remarks(project: &Project, service: &Service) -> Vec<Diagnostic> {
+    let at = |pair: &Pair, swarm: bool| Place::Label {
+        of: labelled(project, service, swarm),
         key: pair.name.as_str().into(),
     };
     let named = service
@@ -162,7 +173,7 @@ fn remarks(service: &Service) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = named
         .map(|pair| {
             let message = "Compose replaces no variables in the names of a mapping";
-            let found = Diagnostic::error(at(pair), "", message);
+            let found = Diagnostic::error(at(pair, false), "", message);
             found.with_hint("write the labels as a list: `- \"NAME=VALUE\"`")
         })
         .collect();
@@ -173,7 +184,7 @@ fn remarks(service: &Service) -> Vec<Diagnostic> {
         let message =
             "labels below `deploy` belong to the Swarm service, its containers do not have them";
         let hint = "move them to `labels`, unless the edge reads `providers.swarm`";
-        found.push(Diagnostic::info(at(pair), "", message).with_hint(hint));
+        found.push(Diagnostic::info(at(pair, true), "", message).with_hint(hint));
     }
     found
 }
@@ -344,10 +355,8 @@ impl<'p> Edge<'p> {
             statements.push(statement(project, "docker", edge));
         }
         if let Some(options) = &providers.swarm {
-            let mut like = Options::default();
-            let exposed = &options.0["exposedByDefault"];
-            like.exposed_by_default = *exposed != false && *exposed != "false";
-            let edge = Some((self.service, &like));
+            let options = Options::from(options.clone());
+            let edge = Some((self.service, &options));
             statements.push(statement(project, "swarm", edge));
         }
         if statements.is_empty() {
@@ -361,19 +370,16 @@ impl<'p> Edge<'p> {
     fn unread(&self, project: &Project, loaded: &Loaded) -> Option<Diagnostic> {
         let providers = &loaded.install.providers;
         let mut services = project.services.iter();
-        let labelled = services.any(|service| {
+        let says = services.any(|service| {
             let labels = service.labels.iter().chain(&service.deploy_labels);
             labels.into_iter().any(|pair| is_label(&pair.name))
         });
-        if providers.docker.is_some() || providers.swarm.is_some() || !labelled {
+        if providers.docker.is_some() || providers.swarm.is_some() || !says {
             return None;
         }
         let message = "reads no labels: neither `providers.docker` nor `providers.swarm` is on";
-        Some(Diagnostic::warning(
-            whole(self.service),
-            "providers",
-            message,
-        ))
+        let of = labelled(project, self.service, false);
+        Some(Diagnostic::warning(of.whole(), "providers", message))
     }
 
     /// What the container sees at which path, as far as it is here.

@@ -2,7 +2,7 @@
 
 use crate::{
     compose::Pair,
-    config::{About, Diagnostic, Place, labels::is_label},
+    config::{About, Diagnostic, Labelled, Place, labels::is_label},
 };
 
 /// A label of a service or an option of the edge.
@@ -56,7 +56,7 @@ impl State {
 
 impl<'p> Entry<'p> {
     /// A label, if it is meant for a proxy. `constraints` may look at labels of any name.
-    pub(super) fn label(service: &str, pair: &'p Pair, constraints: &str) -> Option<Self> {
+    pub(super) fn label(of: &Labelled, pair: &'p Pair, constraints: &str) -> Option<Self> {
         let lower = pair.name.to_ascii_lowercase();
         let path = lower.strip_prefix("traefik.");
         let ignored = match path {
@@ -69,7 +69,7 @@ impl<'p> Entry<'p> {
             Some(_) => Some("is no label of Traefik's, and ignored"),
         };
         let called = Place::Label {
-            container: service.into(),
+            of: of.clone(),
             key: pair.name.as_str().into(),
         };
         Some(Self {
@@ -148,7 +148,7 @@ impl<'p> Entry<'p> {
     /// Whether a finding is about a group of options that this one belongs to.
     fn is_below(&self, found: &Diagnostic) -> bool {
         let same_source = match (&found.place, &self.called) {
-            (Place::Label { container: a, .. }, Place::Label { container: b, .. }) => a == b,
+            (Place::Label { of: a, .. }, Place::Label { of: b, .. }) => a == b,
             (Place::Flag(_), Place::Flag(_)) | (Place::Env(_), Place::Env(_)) => true,
             _ => false,
         };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::acme::{
     AcmeResolver, CertificatesResolver, ExternalAccount, HttpChallenge, KEY_TYPES, TlsChallenge,
 };
-pub use self::docker::{DockerProvider, EngineTls};
+pub use self::docker::{DockerProvider, EngineTls, SwarmProvider};
 pub use self::entrypoint::{
     AliasStrategy, EncodedCharacters, EntryPoint, EntryPointHttp, EntryPointHttp2,
     ForwardedHeaders, Lifecycle, ObservabilityDefaults, ProxyProtocol, RedirectEntryPoint,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DockerProvider, Opaque, Span};
+use super::{DockerProvider, Opaque, Span, SwarmProvider};
 use crate::config::routing::Hold;
 use crate::config::shape::{presence, unset};
 
@@ -22,8 +22,8 @@ pub struct Providers {
     #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerProvider>,
     /// `swarm`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swarm: Option<Opaque>,
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmProvider>,
     /// `kubernetesIngress`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes_ingress: Option<Opaque>,
@@ -106,6 +106,7 @@ impl Providers {
     pub fn hold(&self, provider: &str) -> Hold {
         match provider {
             "docker" => self.docker.as_ref().map(|docker| docker.hold),
+            "swarm" => self.swarm.as_ref().map(|swarm| swarm.hold),
             "file" => self.file.as_ref().map(|file| file.hold),
             _ => None,
         }

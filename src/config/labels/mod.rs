@@ -1,18 +1,17 @@
-//! Labels of a container to routing configuration.
+//! Labels of a container or of a Swarm service to routing configuration.
 //!
 //! Pure: what a label provider adds (addresses, default rules, implicit services) is its own business.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::decode::{decode, did_you_mean};
-use super::diagnostic::{About, Diagnostic, Place};
+use super::diagnostic::{About, Diagnostic, Labelled, Place};
 use super::routing::{DecodedRouting, Kind, decode_routing};
 use super::shape::Placed;
 use super::tree::{Branch, Node, Parsed, Repeat, Scalar, Style, Value, split_path};
 
-/// What a container's labels say.
+/// What labels say.
 #[derive(Debug, Clone, Default)]
 pub struct DecodedLabels {
     /// Routers, services and middlewares. Services have no servers yet.
@@ -23,6 +22,8 @@ pub struct DecodedLabels {
     pub enable: Option<bool>,
     /// `traefik.docker.…`
     pub docker: DockerLabels,
+    /// `traefik.swarm.…`
+    pub swarm: SwarmLabels,
 }
 
 /// The one server that labels describe: the container itself.
@@ -53,15 +54,25 @@ pub struct DockerLabels {
     pub lbswarm: bool,
 }
 
-/// Decodes the labels of one container.
+/// `traefik.swarm.…`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SwarmLabels {
+    /// `network` whose address to use.
+    pub network: String,
+    /// `lbswarm`: balance by the swarm. Default false.
+    pub lbswarm: bool,
+}
+
+/// Decodes the labels of one container or service.
 pub fn decode_labels<'a>(
-    container: &str,
+    of: &Labelled,
     labels: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> DecodedLabels {
     let mut labels: Vec<_> = labels.into_iter().collect();
     // The first spelling of a name in this order stays, and the last value.
     labels.sort_unstable();
-    let mut reader = Reader::new(container);
+    let mut reader = Reader::new(of);
     for (key, value) in labels {
         reader.label(key, value);
     }
@@ -69,15 +80,15 @@ pub fn decode_labels<'a>(
 }
 
 struct Reader {
-    container: Arc<str>,
+    of: Labelled,
     tree: Branch,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader {
-    fn new(container: &str) -> Self {
+    fn new(of: &Labelled) -> Self {
         Self {
-            container: container.into(),
+            of: of.clone(),
             tree: Branch::default(),
             diagnostics: Vec::new(),
         }
@@ -85,7 +96,7 @@ impl Reader {
 
     fn label(&mut self, key: &str, value: &str) {
         let place = Place::Label {
-            container: Arc::clone(&self.container),
+            of: self.of.clone(),
             key: key.into(),
         };
         if !is_ours(key) {
@@ -158,6 +169,10 @@ impl Reader {
             }
             "docker" => {
                 decoded.docker = whole(section, "docker", &mut diagnostics).unwrap_or_default();
+                false
+            }
+            "swarm" => {
+                decoded.swarm = whole(section, "swarm", &mut diagnostics).unwrap_or_default();
                 false
             }
             "http" | "tcp" | "udp" | "tls" => true,
@@ -269,9 +284,10 @@ const PREFIXES: &[&str] = &[
     "traefik.tls.stores.default",
     "traefik.enable",
     "traefik.docker.",
+    "traefik.swarm.",
 ];
 
-const SECTIONS: &[&str] = &["http", "tcp", "udp", "tls", "enable", "docker"];
+const SECTIONS: &[&str] = &["http", "tcp", "udp", "tls", "enable", "docker", "swarm"];
 
 #[cfg(test)]
 mod tests;

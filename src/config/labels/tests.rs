@@ -20,12 +20,16 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+fn app() -> Labelled {
+    Labelled::Container("app-1".into())
+}
+
 fn outcome(text: &str) -> String {
     let lines = text
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let labels = lines.map(|line| line.split_once('=').unwrap_or((line, "")));
-    let read = decode_labels("app-1", labels);
+    let read = decode_labels(&app(), labels);
     let broken: Vec<_> = read
         .decoded
         .broken
@@ -43,6 +47,7 @@ fn outcome(text: &str) -> String {
         "servers": read.servers,
         "enable": read.enable,
         "docker": read.docker,
+        "swarm": read.swarm,
         "broken": broken,
         "diagnostics": diagnostics,
     });
@@ -67,7 +72,7 @@ fn golden() {
 #[test]
 fn places_name_container_and_label() {
     let read = decode_labels(
-        "app-1",
+        &app(),
         [
             ("traefik.http.routers.a.rule", "Host(`a`)"),
             ("traefik.http.routers.a.tls", "true"),
@@ -88,13 +93,13 @@ proptest! {
     #[test]
     fn never_panics(
         labels in proptest::collection::vec(
-            ("(traefik\\.)?(http|tcp|tls|enable|docker)?(\\.(routers|services|middlewares|loadbalancer|server|servers|a|tls|0|\\[0\\]|rule|port)(\\[[0-9a]?\\]?)?){0,6}", ".{0,12}"),
+            ("(traefik\\.)?(http|tcp|tls|enable|docker|swarm)?(\\.(routers|services|middlewares|loadbalancer|server|servers|a|tls|0|\\[0\\]|rule|port)(\\[[0-9a]?\\]?)?){0,6}", ".{0,12}"),
             0..12,
         ),
     ) {
         let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let read = decode_labels("c", labels.iter().copied());
-        let again = decode_labels("c", labels.iter().rev().copied());
+        let read = decode_labels(&app(), labels.iter().copied());
+        let again = decode_labels(&app(), labels.iter().rev().copied());
         prop_assert_eq!(read.decoded.routing, again.decoded.routing);
     }
 }

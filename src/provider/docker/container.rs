@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Labelled;
+
 /// A container's full identifier.
 pub(super) type Id = Arc<str>;
 
@@ -36,6 +38,34 @@ pub(super) struct Container {
     pub(super) ports: Vec<Port>,
     /// The container whose network it shares.
     pub(super) peer: Option<Box<Self>>,
+    /// What it is of a swarm, if it is.
+    #[serde(default)]
+    pub(super) part: Option<Part>,
+}
+
+/// A part of a swarm. Both carry the labels of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Part {
+    /// The service itself: what its labels define, and its virtual address if that is to be used.
+    Service,
+    /// One task of the service of this name: a server.
+    Task(Arc<str>),
+}
+
+impl Container {
+    /// What has its labels.
+    pub(super) fn labelled(&self) -> Labelled {
+        match &self.part {
+            None => Labelled::Container(Arc::clone(&self.name)),
+            Some(Part::Service) => Labelled::Service(Arc::clone(&self.name)),
+            Some(Part::Task(service)) => Labelled::Service(Arc::clone(service)),
+        }
+    }
+
+    /// Whether it is one task of a service.
+    pub(super) fn is_task(&self) -> bool {
+        matches!(self.part, Some(Part::Task(_)))
+    }
 }
 
 /// Where in its life a container is.
@@ -98,6 +128,11 @@ pub(super) struct Listed {
 }
 
 impl Listed {
+    /// What has its labels.
+    pub(super) fn labelled(&self) -> Labelled {
+        Labelled::Container(Arc::clone(&self.name))
+    }
+
     /// Whether it tells what is known already, so that nothing would come out of an inspection.
     pub(super) fn tells_nothing_new(&self, known: &Container) -> bool {
         // The text that tells of health is another one where the container is paused or restarting.
@@ -130,6 +165,8 @@ pub(super) enum Change {
     Connected,
     /// From the network of this identifier.
     Disconnected(String),
+    /// To no container: to a service or a node of the swarm.
+    Elsewhere,
 }
 
 /// The number of a signal written as `SIGTERM`, `term`, `15` or `SIGRTMIN+3`.

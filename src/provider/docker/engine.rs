@@ -24,6 +24,7 @@ use super::{
         Attachment, Change, Container, Event, Health, Id, Listed, Port, Status, TERM, signal,
     },
     endpoint::Endpoint,
+    swarm::{self, View},
     transport::{Lines, Transport},
 };
 use crate::config::install::DockerProvider;
@@ -34,6 +35,26 @@ pub(super) struct Engine {
     docker: Docker,
     transport: Arc<Transport>,
     patience: Duration,
+    subject: Subject,
+}
+
+/// What is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The containers of the engine.
+    Containers,
+    /// The services of the swarm that the engine manages.
+    Swarm {
+        /// How the identifier of our own container begins.
+        own: Option<String>,
+    },
+}
+
+/// All there is at one moment.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Containers(Vec<Listed>),
+    Swarm(View),
 }
 
 /// Events as they come.
@@ -46,6 +67,10 @@ pub(super) enum Failure {
     Late(Duration),
     #[error("status {0}: {1}")]
     Refused(u16, String),
+    #[error(
+        "the engine is no manager of a swarm: run `docker swarm init` there, or set `providers.swarm.endpoint` to a manager"
+    )]
+    NoManager,
     #[error("{0}")]
     Broken(String),
     #[error("the engine has ended the stream of events")]
@@ -81,12 +106,19 @@ fn refused(status: u16, body: &str) -> Failure {
     let told: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let told = told.as_ref().and_then(|told| told.get("message")?.as_str());
     let message = told.unwrap_or(body).trim();
+    if message.contains("not a swarm manager") {
+        return Failure::NoManager;
+    }
     Failure::Refused(status, message.chars().take(LONGEST_MESSAGE).collect())
 }
 
 impl Engine {
     /// The engine at `endpoint`, and what has to be polled for it to answer.
-    pub(super) fn new(endpoint: Endpoint, options: &DockerProvider) -> (Self, Lines) {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        options: &DockerProvider,
+        subject: Subject,
+    ) -> (Self, Lines) {
         let (transport, lines) = Transport::new(endpoint, options);
         let carrier = Arc::clone(&transport);
         let docker = Docker::connect_with_custom_transport(
@@ -101,8 +133,13 @@ impl Engine {
             docker: docker.expect("making a client for a transport of ours does not fail"),
             transport,
             patience: patience.unwrap_or(PATIENCE),
+            subject,
         };
         (engine, lines)
+    }
+
+    pub(super) fn is_of_swarm(&self) -> bool {
+        matches!(self.subject, Subject::Swarm { .. })
     }
 
     /// Agrees on the version of the API: ours, or the engine's highest if that is lower, or its lowest if that is higher.
@@ -129,11 +166,48 @@ impl Engine {
         }
     }
 
+    /// All there is.
+    pub(super) async fn list(&self) -> Result<Seen, Failure> {
+        match &self.subject {
+            Subject::Containers => self.containers().await.map(Seen::Containers),
+            Subject::Swarm { own } => self.swarm(own.as_deref()).await.map(Seen::Swarm),
+        }
+    }
+
     /// All containers, running or not.
     ///
     /// The client would refuse the whole list for one container with a word it does not know, so it is read one by one.
-    pub(super) async fn list(&self) -> Result<Vec<Listed>, Failure> {
-        let request = http::Request::get("/containers/json?all=1");
+    async fn containers(&self) -> Result<Vec<Listed>, Failure> {
+        let list: Vec<serde_json::Value> = self.get("/containers/json?all=1").await?;
+        let told = list
+            .into_iter()
+            .filter_map(|one| serde_json::from_value(one).ok());
+        Ok(told.filter_map(listed).collect())
+    }
+
+    /// The services of the swarm and their tasks.
+    async fn swarm(&self, own: Option<&str>) -> Result<View, Failure> {
+        let services: Vec<swarm::Service> = self.get("/services").await?;
+        let tasks: Vec<swarm::Task> = self.get(TASKS).await?;
+        let networks: Vec<swarm::Network> = match services.iter().any(swarm::Service::is_virtual) {
+            true => self.get("/networks").await?,
+            // Tasks tell of theirs.
+            false => Vec::new(),
+        };
+        let mut view = swarm::view(&services, &tasks, &networks, own);
+        if let (None, Some(own)) = (&view.own, own) {
+            // No task, but maybe a container on a network of the swarm. Who may not ask for that does without.
+            let us = self.inspect(own).await.ok().flatten();
+            view.own = us.map(|us| {
+                let networks = us.networks.into_values();
+                networks.map(|attachment| attachment.network).collect()
+            });
+        }
+        Ok(view)
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = http::Request::get(path);
         let request = request.body(Either::Left(Full::default()));
         let asking = async {
             let request = request.map_err(Error::from)?;
@@ -152,11 +226,7 @@ impl Engine {
         if !status.is_success() {
             return Err(refused(status.as_u16(), &String::from_utf8_lossy(&body)));
         }
-        let list: Vec<serde_json::Value> = serde_json::from_slice(&body).map_err(Error::from)?;
-        let told = list
-            .into_iter()
-            .filter_map(|one| serde_json::from_value(one).ok());
-        Ok(told.filter_map(listed).collect())
+        Ok(serde_json::from_slice(&body).map_err(Error::from)?)
     }
 
     /// One container; `None` if there is no such any more.
@@ -180,10 +250,14 @@ impl Engine {
 
     /// The events from now on. Returns when the engine has begun to tell.
     pub(super) async fn events(&self) -> Result<Events, Failure> {
-        let filters = HashMap::from([
-            ("type", vec!["container", "network"]),
-            ("event", EVENTS.to_vec()),
-        ]);
+        let mut kinds = vec!["container", "network"];
+        let mut actions = EVENTS.to_vec();
+        if self.is_of_swarm() {
+            kinds.extend(["service", "node"]);
+            actions.extend(["create", "update", "remove"]);
+        }
+        let filters = HashMap::from([("type", kinds), ("event", actions)]);
+        let subject = self.subject.clone();
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         let mut events = Box::pin(self.docker.events(Some(options)));
         let begun = async {
@@ -195,9 +269,13 @@ impl Engine {
         };
         let first = self.in_time(begun).await?;
         let first = futures_util::stream::iter(first);
-        let events = first.chain(events).filter_map(|told| {
+        let events = first.chain(events).filter_map(move |told| {
             let event = match told {
-                Ok(message) => event(message).map(Ok),
+                Ok(message) => match &subject {
+                    Subject::Containers => event(message),
+                    Subject::Swarm { own } => of_swarm(message, own.as_deref()),
+                }
+                .map(Ok),
                 Err(error) => Some(Err(Failure::from(error))),
             };
             std::future::ready(event)
@@ -294,6 +372,7 @@ fn inspected(answer: ContainerInspectResponse) -> Container {
         networks: attachments(settings.networks),
         ports: ports(settings.ports.unwrap_or_default()),
         peer: None,
+        part: None,
     }
 }
 
@@ -370,6 +449,27 @@ fn event(message: EventMessage) -> Option<Event> {
     Some(Event { id, change })
 }
 
+/// What an event means for a swarm. Those of containers come for tasks of this engine alone, and sooner than managers know.
+fn of_swarm(mut message: EventMessage, own: Option<&str>) -> Option<Event> {
+    let elsewhere = Event {
+        id: "".into(),
+        change: Change::Elsewhere,
+    };
+    match message.typ {
+        Some(EventMessageTypeEnum::SERVICE | EventMessageTypeEnum::NODE) => Some(elsewhere),
+        Some(EventMessageTypeEnum::NETWORK) => {
+            let own = own?;
+            event(message)?.id.starts_with(own).then_some(elsewhere)
+        }
+        _ => {
+            let actor = message.actor.as_mut()?;
+            let task = actor.attributes.as_mut()?.remove(TASK_ID)?;
+            actor.id = Some(task);
+            event(message)
+        }
+    }
+}
+
 /// `1.41` as a pair.
 fn version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
@@ -393,12 +493,16 @@ const EVENTS: &[&str] = &[
     "connect",
     "disconnect",
 ];
+/// The label that containers of tasks have.
+const TASK_ID: &str = "com.docker.swarm.task.id";
+/// Those that are meant to run: of what has ended, managers keep a history.
+const TASKS: &str = "/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%7D";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// In seconds.
 const HOUR: u64 = 3600;
 /// Docker's own.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_MESSAGE: usize = 300;
 /// In bytes: a thousand containers take about two millions.
 const LONGEST_LIST: usize = 256 * 1024 * 1024;

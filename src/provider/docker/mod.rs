@@ -1,6 +1,6 @@
-//! The Docker provider: containers whose labels are routing configuration.
+//! The providers `docker` and `swarm`: containers, or services of a swarm, whose labels are routing configuration.
 //!
-//! It lists and inspects what there is, then follows the engine's events. When the engine is away, what is known goes on serving.
+//! They list and inspect what there is, then follow the engine's events. When the engine is away, what is known goes on serving.
 
 mod address;
 mod cache;
@@ -14,6 +14,7 @@ mod own;
 mod rehearsal;
 mod roster;
 mod settings;
+mod swarm;
 mod transport;
 
 use std::{
@@ -35,14 +36,15 @@ pub use rehearsal::{Rehearsal, Sketch, rehearse};
 use address::Surroundings;
 use cache::Kept;
 use endpoint::Endpoint;
-use engine::{Engine, Failure};
+use engine::{Engine, Failure, Seen, Subject};
 use link::{Link, News};
 use roster::{Roster, Urgency, Wants};
 use settings::Settings;
 
-/// Reads routing configuration from the labels of containers.
+/// Reads routing configuration from the labels of containers or of a swarm's services.
 #[derive(Debug)]
 pub struct DockerProvider {
+    name: &'static str,
     options: install::DockerProvider,
     endpoint: Endpoint,
     settings: Settings,
@@ -51,18 +53,30 @@ pub struct DockerProvider {
 impl DockerProvider {
     /// A provider as configured, or what is wrong with the options. Does not look for the engine.
     pub fn new(options: &install::DockerProvider) -> Result<Self, Diagnostic> {
+        Self::named(DOCKER, options.clone())
+    }
+
+    /// A provider of the services of a swarm.
+    pub fn of_swarm(options: &install::SwarmProvider) -> Result<Self, Diagnostic> {
+        Self::named(SWARM, options.clone().into())
+    }
+
+    fn named(name: &'static str, options: install::DockerProvider) -> Result<Self, Diagnostic> {
         let wrong = |option: &str, message: String| {
             Diagnostic::error(
                 Place::Builtin,
-                format!("providers.{NAME}.{option}"),
+                format!("providers.{name}.{option}"),
                 message,
             )
         };
         let env = |name: &str| std::env::var(name).ok();
         Ok(Self {
-            endpoint: Endpoint::new(options, &env).map_err(|message| wrong("endpoint", message))?,
-            settings: Settings::new(options).map_err(|(option, message)| wrong(option, message))?,
-            options: options.clone(),
+            name,
+            endpoint: Endpoint::new(&options, &env)
+                .map_err(|message| wrong("endpoint", message))?,
+            settings: Settings::new(&options)
+                .map_err(|(option, message)| wrong(option, message))?,
+            options,
         })
     }
 
@@ -71,14 +85,21 @@ impl DockerProvider {
             networks: Default::default(),
             host: own::host().await,
         };
-        let (engine, lines) = Engine::new(self.endpoint, &self.options);
-        let roster = Roster::new(self.settings, around, own::container().await);
+        let own = own::container().await;
+        let subject = match self.name {
+            SWARM => Subject::Swarm { own: own.clone() },
+            _ => Subject::Containers,
+        };
+        let (engine, lines) = Engine::new(self.endpoint, &self.options, subject);
+        let roster = Roster::new(self.settings, around, own);
         let follower = Follower {
+            name: self.name,
             phase: Phase::connecting(&engine, &self.options),
             engine,
             options: self.options,
             roster,
             complete: false,
+            follows: false,
             due: None,
             tries: 0,
             stale: None,
@@ -95,7 +116,7 @@ impl DockerProvider {
 
 impl Provider for DockerProvider {
     fn name(&self) -> &str {
-        NAME
+        self.name
     }
 
     fn run(self: Box<Self>, updates: Updates) -> Running {
@@ -105,12 +126,15 @@ impl Provider for DockerProvider {
 
 /// Follows the engine and tells control.
 struct Follower {
+    name: &'static str,
     engine: Engine,
     options: install::DockerProvider,
     phase: Phase,
     roster: Roster,
     /// Whether there has been a complete view.
     complete: bool,
+    /// Whether the engine answers.
+    follows: bool,
     /// When to tell what has changed.
     due: Option<Instant>,
     /// Connections that failed since the last good one.
@@ -162,10 +186,7 @@ impl Follower {
 
     async fn take(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Connected(link) => {
-                info!(endpoint = %self.options.endpoint, "following the Docker engine");
-                self.phase = Phase::Connected(link);
-            }
+            Outcome::Connected(link) => self.phase = Phase::Connected(link),
             Outcome::Failed(failure) => {
                 if !self.complete && self.tries == 0 {
                     self.restore(&failure).await;
@@ -180,14 +201,12 @@ impl Follower {
     fn hear(&mut self, news: News) {
         let now = Instant::now();
         let wants = match news {
-            News::Event(event) => self.roster.happened(event, now),
-            News::Listed(list) => {
-                self.tries = 0;
-                self.updates.source().synced();
-                let wants = self.roster.listed(list);
-                self.is_complete(wants.inspect.is_empty(), now);
-                wants
+            News::Event(event) if self.engine.is_of_swarm() => {
+                self.roster.happened_to_task(event, now);
+                Wants::default()
             }
+            News::Event(event) => self.roster.happened(event, now),
+            News::Listed(seen) => self.see(seen, now),
             News::Inspected(id, outcome) => {
                 let outcome = outcome.map_err(|failure| failure.to_string());
                 let wants = self.roster.inspected(&id, outcome, now);
@@ -200,6 +219,27 @@ impl Follower {
             }
         };
         self.want(wants);
+    }
+
+    fn see(&mut self, seen: Seen, now: Instant) -> Wants {
+        self.tries = 0;
+        self.updates.source().synced();
+        if !std::mem::replace(&mut self.follows, true) {
+            let endpoint = &self.options.endpoint;
+            info!(%endpoint, provider = self.name, "following the Docker engine");
+        }
+        match seen {
+            Seen::Containers(list) => {
+                let wants = self.roster.listed(list);
+                self.is_complete(wants.inspect.is_empty(), now);
+                wants
+            }
+            Seen::Swarm(view) => {
+                self.roster.surveyed(view, now);
+                self.is_complete(true, now);
+                Wants::default()
+            }
+        }
     }
 
     /// Notes that there is a complete view, if so.
@@ -218,14 +258,16 @@ impl Follower {
     }
 
     fn lost(&mut self, failure: &Failure) {
+        self.follows = false;
         let pause = FIRST_PAUSE
             .saturating_mul(1 << self.tries.min(10))
             .min(LONGEST_PAUSE);
         if self.tries == 0 {
             warn!(
                 endpoint = %self.options.endpoint,
+                provider = self.name,
                 error = %failure,
-                "the Docker engine is away; what is known of its containers goes on serving"
+                "the Docker engine is away; what is known of it goes on serving"
             );
         }
         self.updates.source().lost(failure.to_string());
@@ -270,10 +312,14 @@ impl Follower {
             Ok(None) => {}
             Ok(Some(kept)) => {
                 let message = format!(
-                    "the engine is away ({failure}): containers are served as they were on {}",
+                    "the engine is away ({failure}): its {} are served as they were on {}",
+                    match self.engine.is_of_swarm() {
+                        true => "services",
+                        false => "containers",
+                    },
                     kept.written
                 );
-                let path = format!("providers.{NAME}");
+                let path = format!("providers.{}", self.name);
                 self.stale = Some(Diagnostic::warning(Place::Builtin, path, message));
                 self.roster.restore(kept.containers);
                 self.complete = true;
@@ -340,8 +386,9 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// What objects of this provider are qualified with.
-pub const NAME: &str = "docker";
+/// What objects are qualified with.
+const DOCKER: &str = "docker";
+const SWARM: &str = "swarm";
 /// Additions come in groups: a stack that starts, replicas that follow each other.
 const MORE_MAY_FOLLOW: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

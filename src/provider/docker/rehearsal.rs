@@ -8,18 +8,18 @@ use std::{
 
 use super::{
     address::Surroundings,
-    container::{Attachment, Container, Port},
+    container::{Attachment, Container, Part, Port, Status},
     contribution::contribute,
     merge::{Voice, merge},
     settings::{Settings, Verdict},
 };
-use crate::config::{DecodedRouting, install, labels::decode_labels, routing::Condition};
+use crate::config::{DecodedRouting, Labelled, install, labels::decode_labels, routing::Condition};
 
-/// A container as a file describes it.
+/// A container as a file describes it, or a service of a swarm.
 #[derive(Debug, Clone, Default)]
 pub struct Sketch {
-    /// What findings call it.
-    pub name: String,
+    /// What findings call it; of a service, its name.
+    pub of: Labelled,
     pub labels: BTreeMap<String, String>,
     /// The names of its networks.
     pub networks: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Sketch {
 pub struct Rehearsal {
     pub decoded: DecodedRouting,
     /// Those that are not meant for it.
-    pub left_out: Vec<String>,
+    pub left_out: Vec<Labelled>,
 }
 
 /// What the provider would say with these options if these containers ran, seen from a container that is on `networks`. Of two that
@@ -57,30 +57,48 @@ pub fn rehearse(
     let mut left_out = Vec::new();
     let mut found = Vec::new();
     for (position, sketch) in (0..).zip(sketches) {
-        if let Verdict::Ignored(why) = settings.judge(&sketch.name, &sketch.labels) {
+        if let Verdict::Ignored(why) = settings.judge(&sketch.of, &sketch.labels) {
             let labels = sketch.labels.iter();
             let labels = labels.map(|(key, value)| (key.as_str(), value.as_str()));
-            found.extend(decode_labels(&sketch.name, labels).decoded.diagnostics);
+            found.extend(decode_labels(&sketch.of, labels).decoded.diagnostics);
             found.extend(why);
-            left_out.push(sketch.name.clone());
+            left_out.push(sketch.of.clone());
             continue;
         }
         // Without replicas its routers are known all the same.
         let replicas = (0..sketch.replicas.clamp(1, usize::from(u8::MAX) - 3)).zip(2..);
-        voices.extend(replicas.map(|(replica, host)| Voice {
-            contribution: Arc::new(contribute(
-                &container(sketch, position, replica, host),
-                &settings,
-                &around,
-            )),
-            condition: Condition::Ready,
-            gone: sketch.replicas == 0,
-            since: position,
-        }));
+        let replicas = replicas.map(|(replica, host)| container(sketch, position, replica, host));
+        voices.extend(
+            service(sketch, position)
+                .into_iter()
+                .chain(replicas)
+                .map(|container| Voice {
+                    contribution: Arc::new(contribute(&container, &settings, &around)),
+                    condition: Condition::Ready,
+                    gone: sketch.replicas == 0,
+                    since: position,
+                }),
+        );
     }
     let mut decoded = merge(voices);
     decoded.diagnostics.extend(found);
     Rehearsal { decoded, left_out }
+}
+
+/// The service that defines what its tasks serve, in a swarm.
+fn service(sketch: &Sketch, position: i64) -> Option<Container> {
+    let Labelled::Service(name) = &sketch.of else {
+        return None;
+    };
+    Some(Container {
+        id: format!("{position:08}").into(),
+        name: Arc::clone(name),
+        created: position,
+        labels: sketch.labels.clone(),
+        status: Status::Stopped,
+        part: Some(Part::Service),
+        ..Container::default()
+    })
 }
 
 /// One replica, with an address of its own.
@@ -100,9 +118,14 @@ fn container(sketch: &Sketch, position: i64, replica: usize, host: u8) -> Contai
         udp: false,
         bindings: Vec::new(),
     };
+    let (Labelled::Container(name) | Labelled::Service(name)) = &sketch.of;
     Container {
         id: format!("{position:08}-{replica:08}").into(),
-        name: sketch.name.as_str().into(),
+        name: Arc::clone(name),
+        part: match &sketch.of {
+            Labelled::Container(_) => None,
+            Labelled::Service(name) => Some(Part::Task(Arc::clone(name))),
+        },
         created: position,
         labels: sketch.labels.clone(),
         network_mode: match sketch.on_host {
@@ -122,7 +145,7 @@ mod tests {
     fn sketch(name: &str, replicas: usize, labels: &[(&str, &str)]) -> Sketch {
         let labels = labels.iter().copied();
         Sketch {
-            name: name.to_owned(),
+            of: Labelled::Container(name.into()),
             labels: labels
                 .chain([
                     ("com.docker.compose.project", "p"),
@@ -158,6 +181,6 @@ mod tests {
         let service = serde_json::to_value(&http.services["web-p"].value).unwrap();
         let servers = service["loadBalancer"]["servers"].as_array().unwrap();
         assert_eq!(servers.len(), 3, "{service}");
-        assert_eq!(said.left_out, ["off"]);
+        assert_eq!(said.left_out, [Labelled::Container("off".into())]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::container::Container;
 use crate::config::{
-    Diagnostic,
+    Diagnostic, Labelled,
     constraints::Constraint,
     install::DockerProvider,
     labels::decode_labels,
@@ -47,12 +47,12 @@ impl Settings {
     }
 
     /// Whether a container with these labels is for us.
-    pub(super) fn judge(&self, name: &str, labels: &BTreeMap<String, String>) -> Verdict {
+    pub(super) fn judge(&self, of: &Labelled, labels: &BTreeMap<String, String>) -> Verdict {
         let switch = labels
             .iter()
             .filter(|(key, _)| key.eq_ignore_ascii_case(ENABLE));
         let switch = switch.map(|(key, value)| (key.as_str(), value.as_str()));
-        let decoded = decode_labels(name, switch);
+        let decoded = decode_labels(of, switch);
         let found = decoded.decoded.diagnostics;
         // Somebody who misspells `false` must not be exposed for that.
         let enabled = match decoded.enable {
@@ -69,9 +69,12 @@ impl Settings {
 
     /// Whether a container stays in the configuration whatever its state, by its label.
     pub(super) fn keeps_stopped(labels: &BTreeMap<String, String>) -> bool {
-        let mut labels = labels.iter();
-        let label = labels.find(|(key, _)| key.eq_ignore_ascii_case(ALLOW_NON_RUNNING));
-        label.is_some_and(|(_, value)| ["true", "1", "t"].contains(&&*value.to_ascii_lowercase()))
+        is_set(labels, ALLOW_NON_RUNNING)
+    }
+
+    /// Whether the swarm itself is to balance a service, by its label.
+    pub(super) fn balanced_by_swarm(labels: &BTreeMap<String, String>) -> bool {
+        LBSWARM.iter().any(|name| is_set(labels, name))
     }
 
     /// The rule of a router that has none.
@@ -95,5 +98,12 @@ impl Settings {
     }
 }
 
+fn is_set(labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let mut labels = labels.iter();
+    let label = labels.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    label.is_some_and(|(_, value)| ["true", "1", "t"].contains(&&*value.to_ascii_lowercase()))
+}
+
 const ENABLE: &str = "traefik.enable";
+const LBSWARM: [&str; 2] = ["traefik.swarm.lbswarm", "traefik.docker.lbswarm"];
 const ALLOW_NON_RUNNING: &str = "traefik.docker.allownonrunning";

@@ -1,4 +1,4 @@
-//! What one container adds to the routing configuration: its labels, and everything that goes without saying.
+//! What one container, service or task adds to the routing configuration: its labels, and everything that goes without saying.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,11 +7,11 @@ use std::{
 
 use super::{
     address::{self, Surroundings},
-    container::{Container, Id, Status},
+    container::{Container, Id, Part, Status},
     settings::Settings,
 };
 use crate::config::{
-    DecodedRouting, Diagnostic, Kind, Place, Placed, Places,
+    DecodedRouting, Diagnostic, Kind, Labelled, Place, Placed, Places,
     labels::{DecodedLabels, LabelServer, decode_labels},
     routing::{LoadBalancer, Router, Server, Service, ServiceKind},
     template::normalize,
@@ -21,8 +21,8 @@ use crate::config::{
 #[derive(Debug, Clone, Default)]
 pub(super) struct Contribution {
     pub(super) id: Id,
-    /// The container's name.
-    pub(super) name: Arc<str>,
+    /// What has the labels.
+    pub(super) of: Labelled,
     /// Containers of one group are generations and replicas of one thing.
     pub(super) group: Arc<str>,
     pub(super) created: i64,
@@ -32,6 +32,8 @@ pub(super) struct Contribution {
     pub(super) servers: BTreeMap<String, Server>,
     /// The networks that its servers' addresses belong to.
     pub(super) networks: BTreeSet<String>,
+    /// It is one of many alike, and adds servers only.
+    pub(super) is_task: bool,
 }
 
 /// The name that a container's implicit objects have, and the group it belongs to.
@@ -40,13 +42,21 @@ pub(super) fn base_name(container: &Container) -> (String, Arc<str>) {
         let label = container.labels.get(name).map(String::as_str);
         label.filter(|value| !value.is_empty())
     };
+    let name = match &container.part {
+        Some(Part::Task(service)) => service,
+        Some(Part::Service) | None => &container.name,
+    };
     let service = label("com.docker.compose.service");
     match (service, label("com.docker.compose.project")) {
         (Some(service), Some(project)) => {
             let base = normalize(&format!("{service}_{project}"));
-            (base, format!("{project}/{service}").into())
+            let group = match container.part {
+                None => format!("{project}/{service}").into(),
+                Some(_) => Arc::clone(name),
+            };
+            (base, group)
         }
-        _ => (normalize(&container.name), Arc::clone(&container.name)),
+        _ => (normalize(name), Arc::clone(name)),
     }
 }
 
@@ -58,7 +68,8 @@ pub(super) fn contribute(
 ) -> Contribution {
     let labels = container.labels.iter();
     let labels = labels.map(|(key, value)| (key.as_str(), value.as_str()));
-    let labels = decode_labels(&container.name, labels);
+    let of = container.labelled();
+    let labels = decode_labels(&of, labels);
     let (base, group) = base_name(container);
     let mut draft = Draft {
         container,
@@ -66,16 +77,25 @@ pub(super) fn contribute(
         around,
         base,
         labels,
+        on_the_way: Vec::new(),
         made: Contribution {
             id: Arc::clone(&container.id),
-            name: Arc::clone(&container.name),
+            of,
             group,
             created: container.created,
+            is_task: container.is_task(),
             ..Contribution::default()
         },
     };
     draft.http();
-    draft.made.decoded = draft.labels.decoded;
+    draft.made.decoded = match draft.made.is_task {
+        false => draft.labels.decoded,
+        // The rest is said by the service.
+        true => DecodedRouting {
+            diagnostics: draft.on_the_way,
+            ..DecodedRouting::default()
+        },
+    };
     draft.made
 }
 
@@ -85,6 +105,8 @@ struct Draft<'a> {
     around: &'a Surroundings,
     base: String,
     labels: DecodedLabels,
+    /// What was found about the ways to its servers.
+    on_the_way: Vec<Diagnostic>,
     made: Contribution,
 }
 
@@ -120,16 +142,24 @@ impl Draft<'_> {
                 .services
                 .insert(base, implicit);
         }
+        self.mode();
         for name in &services {
             self.server(name);
         }
+        let found = self.on_the_way.iter().cloned();
+        self.labels.decoded.diagnostics.extend(found);
         self.routers(&services);
     }
 
     /// Whether a container that says nothing at all could be a server. Workers and databases are not worth an error.
     fn is_reachable(&mut self) -> bool {
         let reachable = address::lowest(&self.container.ports).is_some();
-        if !reachable && self.container.status == Status::Running {
+        let speaks = match self.container.part {
+            None => self.container.status == Status::Running,
+            Some(Part::Service) => true,
+            Some(Part::Task(_)) => false,
+        };
+        if !reachable && speaks {
             let message = "has no labels and no port that could be served";
             let finding = Diagnostic::info(self.place(), "", message);
             self.labels.decoded.diagnostics.push(
@@ -137,6 +167,27 @@ impl Draft<'_> {
             );
         }
         reachable
+    }
+
+    /// What there is to say about the labels that choose between a service's tasks and its virtual address.
+    fn mode(&mut self) {
+        if self.container.part != Some(Part::Service) {
+            return;
+        }
+        let (old, new) = (&self.labels.docker, &self.labels.swarm);
+        let asked = old.lbswarm || new.lbswarm;
+        if *old != Default::default() && *new != Default::default() {
+            let message = "labels `traefik.docker.…` stand beside `traefik.swarm.…`";
+            let finding = Diagnostic::warning(self.place(), "swarm", message);
+            self.on_the_way
+                .push(finding.with_hint("keep the latter, which win"));
+        }
+        if asked && self.container.network_mode != VIRTUAL {
+            let message = "the service has no virtual address: its tasks are served one by one";
+            let finding = Diagnostic::warning(self.place(), "swarm.lbswarm", message);
+            let hint = "that takes `endpoint_mode: vip` and a network of the swarm";
+            self.on_the_way.push(finding.with_hint(hint));
+        }
     }
 
     /// Adds the container itself to a service.
@@ -175,8 +226,8 @@ impl Draft<'_> {
                     Place::Builtin => self.place(),
                     place => place.clone(),
                 };
-                let finding = Diagnostic::error(place, path, message);
-                self.labels.decoded.diagnostics.push(finding);
+                self.on_the_way
+                    .push(Diagnostic::error(place, path, message));
             }
         }
     }
@@ -191,9 +242,14 @@ impl Draft<'_> {
         }
         let port = match labelled.port.as_str() {
             "" => address::lowest(&self.container.ports).ok_or_else(|| {
-                let message = "the port is missing: the container exposes none, so a label \
-                               `loadbalancer.server.port` must say it";
-                (".port", message.to_owned())
+                let why = match self.container.part {
+                    None => "the container exposes none",
+                    Some(_) => "a swarm does not tell what images expose",
+                };
+                let message = format!(
+                    "the port is missing: {why}, so a label `loadbalancer.server.port` must say it"
+                );
+                (".port", message)
             })?,
             text => match text.trim().parse() {
                 Ok(port) if port > 0 => port,
@@ -209,12 +265,14 @@ impl Draft<'_> {
         {
             return Ok(format!("{scheme}://{published}"));
         }
-        let wanted = match self.labels.docker.network.as_str() {
-            "" => &self.settings.network,
-            labelled => labelled,
+        let wanted = self.wanted_network();
+        let noun = match self.container.part {
+            None => "container",
+            Some(Part::Task(_)) => "task",
+            Some(Part::Service) => "service",
         };
-        let chosen = address::choose(self.container, wanted, self.around)
-            .map_err(|message| ("", format!("the container {message}")))?;
+        let chosen = address::choose(self.container, &wanted, self.around)
+            .map_err(|message| ("", format!("the {noun} {message}")))?;
         self.made.networks.extend(chosen.network);
         if let Some(remark) = chosen.remark {
             self.remark(remark);
@@ -223,13 +281,34 @@ impl Draft<'_> {
         Ok(format!("{scheme}://{socket}"))
     }
 
+    /// The network that the labels name, else the options.
+    fn wanted_network(&self) -> String {
+        let (docker, swarm) = (&self.labels.docker.network, &self.labels.swarm.network);
+        let labelled = match self.container.part {
+            Some(_) if !swarm.is_empty() => swarm,
+            Some(_) | None => docker,
+        };
+        match labelled.is_empty() {
+            true => self.settings.network.clone(),
+            false => labelled.clone(),
+        }
+    }
+
     /// What there is to say about the choice of the network, once.
     fn remark(&mut self, remark: String) {
-        let finding = Diagnostic::warning(self.place(), "docker.network", remark)
-            .with_hint("name one with the label `traefik.docker.network`");
-        let found = &mut self.labels.decoded.diagnostics;
-        if !found.contains(&finding) {
-            found.push(finding);
+        let (path, hint) = match self.container.part {
+            None => (
+                "docker.network",
+                "name one with the label `traefik.docker.network`",
+            ),
+            Some(_) => (
+                "swarm.network",
+                "name one with the label `traefik.swarm.network`",
+            ),
+        };
+        let finding = Diagnostic::warning(self.place(), path, remark).with_hint(hint);
+        if !self.on_the_way.contains(&finding) {
+            self.on_the_way.push(finding);
         }
     }
 
@@ -300,17 +379,12 @@ impl Draft<'_> {
 
     /// The container as a whole.
     fn place(&self) -> Place {
-        whole(&self.container.name)
+        self.made.of.whole()
     }
 }
 
-/// A container as a whole.
-pub(super) fn whole(name: &Arc<str>) -> Place {
-    Place::Label {
-        container: Arc::clone(name),
-        key: "".into(),
-    }
-}
+/// The network mode of a service whose virtual address is its server.
+pub(super) const VIRTUAL: &str = "vip";
 
 #[cfg(test)]
 mod tests;

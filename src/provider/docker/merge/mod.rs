@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::contribution::{Contribution, whole};
+use super::contribution::Contribution;
 use crate::config::{
-    DecodedRouting, Diagnostic, Kind, Placed, Routing,
+    DecodedRouting, Diagnostic, Kind, Labelled, Placed, Routing,
     routing::{Condition, Layer4, Router, Server, Service, ServiceKind},
 };
 
@@ -55,6 +55,7 @@ fn order(voice: &Voice) -> Order<'_> {
 struct Merge {
     routing: Routing,
     diagnostics: Vec<Diagnostic>,
+    of_tasks: Vec<Diagnostic>,
     /// Whose definition of each object is in force.
     taken: HashMap<SectionName, Owner>,
     servers: BTreeMap<String, Vec<Server>>,
@@ -69,7 +70,7 @@ type Objects<T> = BTreeMap<String, Placed<T>>;
 #[derive(Clone)]
 struct Owner {
     group: Arc<str>,
-    container: Arc<str>,
+    of: Labelled,
 }
 
 /// What became of a definition.
@@ -86,8 +87,16 @@ enum Fate {
 impl Merge {
     fn add(&mut self, voice: &Voice) {
         let from = &voice.contribution.decoded;
-        if !voice.gone {
-            self.diagnostics.extend(from.diagnostics.iter().cloned());
+        let found = from.diagnostics.iter();
+        if voice.contribution.is_task {
+            // Every task of a service has the same to say.
+            for finding in found.filter(|_| !voice.gone) {
+                if !self.of_tasks.contains(finding) {
+                    self.of_tasks.push(finding.clone());
+                }
+            }
+        } else if !voice.gone {
+            self.diagnostics.extend(found.cloned());
         }
         let mut into = std::mem::take(&mut self.routing);
         let http = &from.routing.http;
@@ -150,8 +159,8 @@ impl Merge {
             && let Some(owner) = self.taken.get(&("http.routers", rival.clone()))
         {
             let message = format!(
-                "is that of the router `{rival}` of container {}, which was first: this router is not served",
-                owner.container
+                "is that of the router `{rival}` of {}, which was first: this router is not served",
+                owner.of
             );
             let path = format!("http.routers.{name}.rule");
             let finding = Diagnostic::error(router.at("rule").clone(), path, message);
@@ -199,7 +208,7 @@ impl Merge {
         let Some(present) = into.get(name) else {
             let owner = Owner {
                 group: Arc::clone(&contribution.group),
-                container: Arc::clone(&contribution.name),
+                of: contribution.of.clone(),
             };
             self.taken.insert((section, name.to_owned()), owner);
             into.insert(name.to_owned(), object.clone());
@@ -216,8 +225,8 @@ impl Merge {
         }
         if !voice.gone {
             let message = format!(
-                "is defined otherwise by container {}, and this definition is not used",
-                owner.container
+                "is defined otherwise by {}, and this definition is not used",
+                owner.of
             );
             let path = format!("{section}.{name}");
             let finding = Diagnostic::error(object.place().clone(), path, message);
@@ -287,6 +296,7 @@ impl Merge {
                 balancer.servers = servers;
             }
         }
+        self.diagnostics.append(&mut self.of_tasks);
         let mut decoded = DecodedRouting {
             diagnostics: self.diagnostics,
             routing: self.routing,
@@ -320,7 +330,7 @@ fn still_served(kind: Kind, name: &str, voice: &Voice) -> Option<Diagnostic> {
     let path = format!("{}.{name}", kind.section());
     let message = "cannot be used; what another container says of it goes on";
     Some(Diagnostic::info(
-        whole(&voice.contribution.name),
+        voice.contribution.of.whole(),
         path,
         message,
     ))

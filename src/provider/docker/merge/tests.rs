@@ -4,7 +4,8 @@ use crate::config::{labels::decode_labels, routing::LoadBalancer};
 /// A container called after its group, with these labels; `made` orders them.
 fn voice(group: &str, made: i64, labels: &[(&str, &str)], url: &str) -> Voice {
     let name = format!("{group}-{made}");
-    let labels = decode_labels(&name, labels.iter().copied());
+    let of = Labelled::Container(name.clone().into());
+    let labels = decode_labels(&of, labels.iter().copied());
     let mut decoded = labels.decoded;
     if decoded.routing.http.services.is_empty() && decoded.broken.is_empty() {
         let service = Service::from(LoadBalancer::default());
@@ -20,7 +21,7 @@ fn voice(group: &str, made: i64, labels: &[(&str, &str)], url: &str) -> Voice {
     };
     let contribution = Contribution {
         id: name.clone().into(),
-        name: name.into(),
+        of,
         group: group.into(),
         created: made,
         servers: [("s".to_owned(), server)].into(),

@@ -2,6 +2,8 @@
 //!
 //! It asks for inspections and says what the configuration is; it does not know how either travels.
 
+mod survey;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -13,12 +15,12 @@ use tokio::time::Instant;
 use super::{
     address::Surroundings,
     container::{Change, Container, Event, Health, Id, Listed, Status, TERMINATING, signal_name},
-    contribution::{Contribution, contribute, whole},
+    contribution::{Contribution, contribute},
     merge::{Voice, merge},
     settings::{Settings, Verdict},
 };
 use crate::config::{
-    DecodedRouting, Diagnostic,
+    DecodedRouting, Diagnostic, Labelled,
     routing::{Condition, ServiceKind},
 };
 
@@ -38,6 +40,8 @@ pub(super) struct Roster {
     since: HashMap<Arc<str>, i64>,
     /// Inspections under way.
     asked: HashMap<Id, Asked>,
+    /// Tasks whose container has ended, while the managers may not know.
+    ended: HashSet<Id>,
     /// Inspections that failed.
     failed: BTreeMap<Id, Failed>,
     changed: Option<Urgency>,
@@ -107,6 +111,7 @@ impl Roster {
             ghosts: Vec::new(),
             since: HashMap::new(),
             asked: HashMap::new(),
+            ended: HashSet::new(),
             failed: BTreeMap::new(),
             changed: None,
         }
@@ -151,7 +156,7 @@ impl Roster {
         if listed.status == Status::Stopped && !Settings::keeps_stopped(&listed.labels) {
             return;
         }
-        match self.settings.judge(&listed.name, &listed.labels) {
+        match self.settings.judge(&listed.labelled(), &listed.labels) {
             Verdict::Served if !self.failed.contains_key(&listed.id) => self.ask(&listed.id, wants),
             Verdict::Served => {}
             Verdict::Ignored(found) => self.ignore(Arc::clone(&listed.id), found),
@@ -166,9 +171,12 @@ impl Roster {
             .find(|listed| listed.id.starts_with(own.as_str()));
         let Some(us) = us else { return };
         let networks = us.networks.values();
-        let networks: BTreeSet<String> = networks
-            .map(|attachment| attachment.network.clone())
-            .collect();
+        let networks = networks.map(|attachment| attachment.network.clone());
+        self.move_to(networks.collect());
+    }
+
+    /// Our own container is on these networks.
+    fn move_to(&mut self, networks: BTreeSet<String>) {
         if networks != self.around.networks {
             self.around.networks = networks;
             for member in self.members.values_mut() {
@@ -319,7 +327,10 @@ impl Roster {
             self.gone(&container.id, now);
             return;
         }
-        match self.settings.judge(&container.name, &container.labels) {
+        match self
+            .settings
+            .judge(&container.labelled(), &container.labels)
+        {
             Verdict::Served => self.insert(container),
             Verdict::Ignored(found) => {
                 let id = Arc::clone(&container.id);
@@ -521,12 +532,12 @@ impl Roster {
 
     fn failures(&self) -> impl Iterator<Item = Diagnostic> {
         self.failed.iter().map(|(id, failed)| {
-            let name = match self.members.get(id) {
-                Some(member) => Arc::clone(&member.container.name),
-                None => id.get(..12).unwrap_or(id).into(),
+            let of = match self.members.get(id) {
+                Some(member) => member.contribution.of.clone(),
+                None => Labelled::Container(id.get(..12).unwrap_or(id).into()),
             };
             let message = format!("cannot be inspected: {}", failed.why);
-            Diagnostic::warning(whole(&name), "", message).with_hint("it is tried again")
+            Diagnostic::warning(of.whole(), "", message).with_hint("it is tried again")
         })
     }
 }
