@@ -29,6 +29,7 @@ mod stack;
 
 mod image;
 mod pressure;
+mod swarm;
 mod websocket;
 
 use std::{path::Path, process::Command};

@@ -5,6 +5,7 @@ mod faults;
 mod hostile;
 mod many;
 mod provider;
+mod swarm;
 
 use serde_json::json;
 

@@ -20,7 +20,7 @@ fn voice(group: &str, made: i64, labels: &[(&str, &str)], url: &str) -> Voice {
         ..Server::default()
     };
     let contribution = Contribution {
-        id: name.clone().into(),
+        id: name.into(),
         of,
         group: group.into(),
         created: made,
