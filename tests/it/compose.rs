@@ -344,3 +344,40 @@ fn what_the_documents_show_is_what_is_said() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(block("it says\n\n```text\n"), text.trim_end());
 }
+
+/// A router has no label that says its service, and the first of its labels is not at fault.
+#[test]
+fn a_service_that_cannot_be_used_is_told_at_its_own_label() {
+    if subject_is_traefik() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text = "services:
+  app:
+    image: app
+    labels:
+      - traefik.http.routers.app.entrypoints=web
+      - traefik.http.routers.app.rule=Host(`app.test`)
+      - traefik.http.services.app.loadbalancer.server.port=80
+      - traefik.http.services.app.loadbalancer.stiky.cookie=true
+  named:
+    image: app
+    labels:
+      - traefik.http.routers.named.entrypoints=web
+      - traefik.http.routers.named.rule=Host(`named.test`)
+      - traefik.http.routers.named.service=other
+      - traefik.http.services.other.weighted.services[0].name=x
+";
+    std::fs::write(folder.path().join("docker-compose.yml"), text).unwrap();
+    let (_, text) = check(folder.path(), &[], &[]);
+    let lines = text.lines().filter(|line| line.contains("cannot be used"));
+    let lines: Vec<&str> = lines.map(str::trim).collect();
+    assert_eq!(
+        lines,
+        [
+            "docker-compose.yml:8:9: unknown: traefik.http.services.app.loadbalancer.stiky.cookie: error: the service `app@docker` cannot be used",
+            "docker-compose.yml:14:9: wrong: traefik.http.routers.named.service: error: the service `other@docker` cannot be used",
+        ],
+        "{text}"
+    );
+}

@@ -11,7 +11,7 @@ use crate::{
         plan::Planner,
     },
     config::{
-        About, Diagnostic, Kind,
+        About, Diagnostic, Kind, Place,
         definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
         install::RuleSyntax,
         routing::{Router, RouterTls},
@@ -289,8 +289,33 @@ impl<'a> Drafter<'a> {
                 Err(missing) => missing,
             }
         };
-        report(missing.about(definition.error(Kind::Router, "service", "")));
+        let finding = missing.about(definition.error(Kind::Router, "service", ""));
+        report(match self.blamed(definition, &name) {
+            Some(place) => Diagnostic { place, ..finding },
+            None => finding,
+        });
         None
+    }
+
+    /// Where the service is at fault of a router that was given one by its provider: it has no option of its own to blame.
+    fn blamed(&self, definition: &Defined<Router>, service: &str) -> Option<Place> {
+        if definition.object.places.wrote("service") {
+            return None;
+        }
+        if let Some(service) = self.stage.wanted.services.get(service) {
+            return Some(service.object.place().clone());
+        }
+        let Place::Label { of, .. } = definition.object.place() else {
+            return None;
+        };
+        let path = format!("{}.{}", Kind::Service.section(), base_name(service));
+        let broken = self.stage.input.found.iter().find(|found| {
+            let rest = found.path.strip_prefix(&path);
+            let within = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let ours = matches!(&found.place, Place::Label { of: other, .. } if other == of);
+            found.is_error() && within && ours
+        });
+        broken.map(|found| found.place.clone())
     }
 
     /// The name of the TLS options; `None` for a router of plain requests.
