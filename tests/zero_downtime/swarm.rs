@@ -1,7 +1,7 @@
 //! A service of a swarm is updated and scaled, its tasks one by one and the new ones first, while requests come in.
 
-#[path = "../it/docker/swarm/engine.rs"]
-mod engine;
+#[path = "../it/docker/private.rs"]
+mod private;
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::{
     stack::IMAGES,
     turn,
 };
-use engine::Engine;
+use private::Engine;
 
 const HOST: &str = "swarm.localhost";
 const PER_SECOND: u32 = 100;

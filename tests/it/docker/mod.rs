@@ -4,8 +4,10 @@ mod engine;
 mod faults;
 mod hostile;
 mod many;
+mod private;
 mod provider;
 mod swarm;
+mod tls;
 
 use serde_json::json;
 

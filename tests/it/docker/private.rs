@@ -1,8 +1,8 @@
-//! An engine with a swarm of its own: in namespaces of its own, so that neither its networks nor its ports meet those of others, and so
-//! that nothing of it outlives it.
+//! An engine of a test's own, for what must not be done to the usual one: in namespaces of its own, so that neither its networks nor its
+//! ports meet those of others, and so that nothing of it outlives it.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -17,14 +17,23 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one that is in no swarm yet. `image` is taken from the usual engine.
+    /// Starts one. `image` is taken from the usual engine.
     pub fn start(image: &str) -> Self {
+        Self::with(image, &[], |_| {})
+    }
+
+    /// Starts one with options, when `prepare` has made what these name. It is told the engine's address.
+    pub fn with(image: &str, options: &[&str], prepare: impl FnOnce(Ipv4Addr)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut engine = Self {
-            child: spawn(folder.path()),
+            child: spawn(folder.path(), options),
             cable: None,
             folder,
         };
+        engine.plug_in();
+        prepare(engine.ip());
+        // Now it may begin.
+        drop(engine.child.stdin.take());
         let deadline = Instant::now() + Duration::from_secs(60);
         while !engine
             .command(&["version"])
@@ -40,7 +49,6 @@ impl Engine {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-        engine.plug_in();
         let socket = engine.address();
         let load = format!("docker save {image} | docker -H {socket} load");
         done(&Command::new("sh").args(["-c", &load]).output().unwrap());
@@ -121,7 +129,7 @@ impl Engine {
             "--ping=true",
         ];
         self.docker(&[&begin[..], &mounts, &flags, options].concat());
-        [80, 8080].map(|port| SocketAddr::from((self.host(), port)))
+        [80, 8080].map(|port| SocketAddr::from((self.ip(), port)))
     }
 
     /// Runs a command of ours in the network namespace of a container's process, whose number is that which the engine tells.
@@ -149,6 +157,10 @@ impl Engine {
     /// Connects the engine's network namespace with ours.
     fn plug_in(&mut self) {
         let pid = self.child.id().to_string();
+        let space = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+        while space(&pid) == space("self") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let number = (1..=250).find(|number| {
             let [near, far] = ends(*number);
             let mut add = Command::new("ip");
@@ -183,8 +195,9 @@ impl Engine {
         self.inside(&["ip", "link", "set", &far, "up"]);
     }
 
-    fn host(&self) -> [u8; 4] {
-        [10, 254, self.cable.unwrap_or_default(), 2]
+    /// Where it is reached.
+    pub fn ip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 254, self.cable.unwrap_or_default(), 2)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -220,7 +233,8 @@ impl Drop for Engine {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+/// It waits for the end of its input before it becomes the engine, so that its namespaces can be furnished.
+fn spawn(folder: &Path, options: &[&str]) -> Child {
     let log = std::fs::File::create(folder.join("log")).unwrap();
     let mut command = Command::new("unshare");
     command.args([
@@ -235,7 +249,7 @@ fn spawn(folder: &Path) -> Child {
     command.args([
         "sh",
         "-c",
-        "ip link set lo up; exec dockerd \"$@\"",
+        "cat; ip link set lo up; exec dockerd \"$@\" </dev/null",
         "dockerd",
     ]);
     let socket = format!("unix://{}/docker.sock", folder.display());
@@ -247,7 +261,7 @@ fn spawn(folder: &Path) -> Child {
     ] {
         command.arg(option).arg(folder.join(name));
     }
-    command.stdin(Stdio::null());
+    command.args(options).stdin(Stdio::piped());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap()
 }

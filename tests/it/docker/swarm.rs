@@ -3,15 +3,15 @@
 //! The edge is a container on an overlay network beside the tasks, as it has to be: addresses of such networks exist nowhere else. Kernels
 //! without IPVS lead virtual addresses nowhere, so that a test of those gives the address to a task.
 
-mod engine;
-
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::engine::{IMAGE, Stack};
+use super::{
+    engine::{IMAGE, Stack},
+    private::{Engine, NETWORK},
+};
 use crate::support::{Client, binary, eventually, proxy, within};
-use engine::{Engine, NETWORK};
 
 /// What an edge and a swarm say about each other may take its time where everything is slow.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -121,7 +121,7 @@ async fn tasks_share_and_every_change_shows() {
         "--label",
         "traefik.http.services.web.loadbalancer.server.port=80",
         "--label",
-        "traefik.http.routers.web.prioritee=7",
+        "traefik.http.routers.typo.rul=Host(`typo.test`)",
         "--hostname",
         TASK_NAME,
         "--stop-grace-period",
@@ -132,9 +132,9 @@ async fn tasks_share_and_every_change_shows() {
     edge.servers("web@swarm", 3).await;
     edge.shared_by("web.test", 3).await;
     let found = edge.api("/api/diagnostics").await.unwrap().to_string();
-    let label = "service web, label traefik.http.routers.web.prioritee";
+    let label = "service web, label traefik.http.routers.typo.rul";
     assert!(
-        found.contains(label) && found.contains("did you mean `priority`?"),
+        found.contains(label) && found.contains("did you mean `rule`?"),
         "{found}"
     );
 
