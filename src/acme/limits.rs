@@ -120,18 +120,9 @@ fn free_again(mut times: Vec<i64>, most: usize, window: i64) -> Option<i64> {
     Some(times.get(too_many)? + window)
 }
 
-/// The domain that was registered, near enough: two labels, or three where the second last is a short one below a country's
-/// (`co.uk`). One label too few only makes us wait where the authority would not.
+/// The domain that was registered, by the public suffix list as authorities use it.
 fn registered(name: &str) -> &str {
-    let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
-    let (Some(last), Some(second)) = (dots.next(), dots.next()) else {
-        return name;
-    };
-    let country = name.len() - last - 1 == 2;
-    if country && last - second - 1 <= 3 {
-        return dots.next().map_or(name, |third| &name[third + 1..]);
-    }
-    &name[second + 1..]
+    psl::domain_str(name).unwrap_or(name)
 }
 
 const HOUR: i64 = 3600;
@@ -210,7 +201,12 @@ mod tests {
             ("a.example.de", "example.de"),
             ("a.example.co.uk", "example.co.uk"),
             ("example.co.uk", "example.co.uk"),
-            ("a.t-x.de", "a.t-x.de"),
+            ("a.t-x.de", "t-x.de"),
+            ("*.a.t-x.de", "t-x.de"),
+            ("co.uk", "co.uk"),
+            ("www.gov.bd", "www.gov.bd"),
+            // Whoever hosts others is a suffix, too.
+            ("a.b.github.io", "b.github.io"),
         ] {
             assert_eq!(registered(name), expected, "{name}");
         }

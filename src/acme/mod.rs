@@ -1,10 +1,12 @@
 //! Certificates from authorities that speak ACME, as Let's Encrypt does.
 //!
 //! [`Acme`] is a provider of certificates: what routers demand comes from the snapshot in force, what is issued goes the way of all
-//! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `solver` proves names;
-//! `client` speaks the protocol; `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`; `memory` and `limits` are what
-//! must not be forgotten beside them; `report` is what is told of it all. Challenges are answered by whoever looks into [`crate::challenge`].
+//! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `solver` proves
+//! names; `client` speaks the protocol. `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`, and see to it
+//! that of several edges on one storage one orders; `memory` and `limits` are what must not be forgotten beside them; `report` is what is told of it all. `board` is what every
+//! edge answers challenges with; they are given by whoever looks into [`crate::challenge`].
 
+mod board;
 mod client;
 mod held;
 mod keys;
@@ -98,10 +100,11 @@ impl Provider for Acme {
 
     fn run(self: Box<Self>, updates: Updates) -> Running {
         Box::pin(async move {
-            for vault in self.vaults.values() {
-                vault.load().await;
-            }
             let mut tasks = JoinSet::new();
+            for vault in self.vaults.values() {
+                vault.start().await;
+                tasks.spawn(Arc::clone(vault).keep());
+            }
             for resolver in &self.resolvers {
                 tasks.spawn(Arc::clone(resolver).run());
             }

@@ -9,7 +9,7 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    client::{Authorization, Client, Failure, Order, Status},
+    client::{Authorization, Challenge, Client, Failure, Order, Status},
     keys,
     memory::{OpenOrder, key_of},
     now,
@@ -176,9 +176,9 @@ impl Run<'_> {
             );
         }
         solver.settle(answers).await.map_err(Failure::Own)?;
-        for (_, authorization) in pending {
+        for (url, authorization) in pending {
             if let Some(challenge) = authorization.challenge(kind) {
-                self.client.ready(challenge).await?;
+                self.ready(url, challenge).await?;
             }
         }
         let deadline = Instant::now() + VALIDATION;
@@ -186,6 +186,24 @@ impl Run<'_> {
             self.validated(url, authorization.name(), deadline).await?;
         }
         Ok(())
+    }
+
+    /// Tells the authority to look. In an order that is taken up again it may have been told before, and refuse to be told again.
+    async fn ready(&self, url: &str, challenge: &Challenge) -> Result<(), Failure> {
+        if challenge.status != Status::Pending {
+            return Ok(());
+        }
+        let Err(failure) = self.client.ready(challenge).await else {
+            return Ok(());
+        };
+        if let Failure::Unreachable(_) = failure {
+            return Err(failure);
+        }
+        let (authorization, _) = self.client.authorization(url).await?;
+        let mut challenges = authorization.challenges.iter();
+        let told =
+            challenges.any(|one| one.token == challenge.token && one.status != Status::Pending);
+        if told { Ok(()) } else { Err(failure) }
     }
 
     async fn validated(&self, url: &str, name: &str, deadline: Instant) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::{
     client::{AccountKey, Client, Failure},
-    held::held,
+    held::{certificates, held},
     limits::{Event, Limits},
     memory::{Memory, OpenOrder, key_of},
     now,
@@ -24,13 +24,13 @@ use super::{
     plan::{self, Need, Step},
     report::{Away, Report},
     solver::Solver,
-    store::Files,
+    store::{Document, Files, Store},
     stored::{Account, Stored},
     vault::Vault,
 };
 use crate::{
     challenge::Challenges, config::install::AcmeResolver, observe::Resolvers,
-    snapshot::SnapshotCell,
+    snapshot::SnapshotCell, tls::Certificate,
 };
 
 /// A resolver.
@@ -66,10 +66,13 @@ impl Resolver {
         vaults: &mut Vaults,
         shared: &Shared,
     ) -> Arc<Self> {
-        let vault = vaults
-            .entry(config.storage.clone())
-            .or_insert_with(|| Vault::new(Files::new(Path::new(&config.storage))));
-        let solvers = Solver::all(config, &shared.challenges);
+        let store = Files::new(Path::new(&config.storage));
+        // Under the file's one path, however it is written.
+        let key = store.name(Document::Certificates);
+        let (challenges, news) = (&shared.challenges, &shared.news);
+        let make = || Vault::new(store, challenges.clone(), Arc::clone(news));
+        let vault = vaults.entry(key).or_insert_with(make);
+        let solvers = Solver::all(config, vault);
         Arc::new(Self {
             name: name.to_owned(),
             config: config.clone(),
@@ -84,6 +87,7 @@ impl Resolver {
     /// Works for ever.
     pub(super) async fn run(self: Arc<Self>) {
         let mut changes = self.shared.cell.subscribe();
+        let mut parts = self.vault.parts();
         let mut orders = Orders::default();
         loop {
             let pause = self.turn(&mut orders).await;
@@ -91,6 +95,8 @@ impl Resolver {
                 changed = changes.changed() => if changed.is_err() {
                     return;
                 },
+                // The vault lives as long as this.
+                _ = parts.changed() => {}
                 broken = orders.ended(), if !orders.tasks.is_empty() => {
                     if let Some(names) = broken {
                         // The panic hook has logged it; trying again at once would burn what the authority allows.
@@ -105,19 +111,13 @@ impl Resolver {
 
     /// Starts what is due, and says how long there is nothing to do.
     async fn turn(self: &Arc<Self>, orders: &mut Orders) -> Duration {
-        if !self.vault.load().await {
-            orders.late = true;
-            return RETRY_STORAGE;
+        let pause = self.vault.may_order();
+        if pause.is_none() {
+            self.stand_back(orders).await;
         }
-        if std::mem::take(&mut orders.late) {
-            self.shared.news.notify_one();
-        }
-        let unsaved = self.vault.is_unsaved() && !self.vault.save().await;
+        let acts = pause == Some(Duration::ZERO);
         let now = now();
-        let mut wake = match unsaved {
-            true => now + RETRY_STORAGE.as_secs().cast_signed(),
-            false => now + LONGEST_SLEEP,
-        };
+        let mut wake = now + pause.map_or(LONGEST_SLEEP, longer).as_secs().cast_signed();
         let (snapshot, memory) = (self.shared.cell.load_full(), self.memory());
         let (limits, away) = (Limits::of(&self.config.ca_server), self.away().clone());
         let stored = self.stored();
@@ -130,6 +130,8 @@ impl Resolver {
             report.add(&need, step.as_ref(), solvers.first().map(|one| one.kind()));
             match step {
                 None => {}
+                // Another edge does it, or it is too early.
+                Some(_) if !acts => {}
                 Some(Step::Order) if away.until > now => wake = wake.min(away.until),
                 Some(Step::Order) if orders.tasks.len() >= MOST_ORDERS => {}
                 Some(Step::Order) => orders.start(Arc::clone(self), need),
@@ -144,6 +146,14 @@ impl Resolver {
         let resolvers = &self.shared.resolvers;
         resolvers.set_certificates(&self.name, registered, report.rows());
         Duration::from_secs((wake - now).max(1).cast_unsigned())
+    }
+
+    /// Leaves the orders under way to whoever orders now.
+    async fn stand_back(&self, orders: &mut Orders) {
+        orders.tasks.shutdown().await;
+        orders.names.clear();
+        // The other one may change the account.
+        *self.session.lock().await = None;
     }
 
     /// Gets one certificate, or notes why not.
@@ -207,8 +217,31 @@ impl Resolver {
             [] => {
                 error!(resolver = self.name, error = %failure, again_in = pause, "no account: the resolver cannot order")
             }
-            names => {
-                error!(resolver = self.name, ?names, error = %failure, again_in = pause, "no certificate: what was there goes on serving")
+            names => self.complain(names, failure, pause),
+        }
+    }
+
+    /// Says that there is no certificate, the louder the less time the one in force has left.
+    fn complain(&self, names: &[String], failure: &Failure, pause: i64) {
+        let snapshot = self.shared.cell.load_full();
+        let own = certificates(&self.vault.stored(&self.name), snapshot.tls.as_deref());
+        let covers = |one: &Certificate, name: &String| {
+            let mut owns = one.facts().names.iter();
+            owns.any(|own| plan::covers(own, name))
+        };
+        let good = |one: &&Arc<Certificate>| names.iter().all(|name| covers(one, name));
+        let ends = own.iter().filter(good).map(|one| one.facts().not_after);
+        let left = ends.max().map(|end| end - now());
+        let resolver = &*self.name;
+        match left {
+            None => {
+                error!(resolver, ?names, error = %failure, again_in = pause, "no certificate: what was there goes on serving");
+            }
+            Some(left) if left <= 0 => {
+                error!(resolver, ?names, error = %failure, again_in = pause, expired_since = -left, "THE CERTIFICATE HAS EXPIRED AND CANNOT BE RENEWED: it goes on serving, and clients refuse it");
+            }
+            Some(left) => {
+                error!(resolver, ?names, error = %failure, again_in = pause, expires_in = left, "the certificate cannot be renewed: it goes on serving until it expires");
             }
         }
     }
@@ -342,8 +375,6 @@ struct Orders {
     names: HashMap<Id, Vec<String>>,
     /// Sets that wait for a limit, and until when, so that it is told once.
     held: HashMap<String, i64>,
-    /// Whether the storage could not be read at first, so that what is in it is yet to be published.
-    late: bool,
 }
 
 impl Orders {
@@ -378,10 +409,18 @@ impl Orders {
     }
 }
 
+/// How long to sleep: the pause until orders may begin, if there is one.
+fn longer(pause: Duration) -> Duration {
+    if pause.is_zero() {
+        LONGEST_SLEEP
+    } else {
+        pause
+    }
+}
+
 /// Orders of one resolver at a time.
 const MOST_ORDERS: usize = 4;
-/// How often to look without a reason, in seconds.
-const LONGEST_SLEEP: i64 = 3600;
+/// How often to look without a reason.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// How long an authority that cannot be reached is left alone at most, in seconds.
 const LONGEST_PATIENCE: i64 = 300;
-const RETRY_STORAGE: Duration = Duration::from_secs(10);

@@ -4,30 +4,27 @@
 //! look, [`Solver::settle`] waits until it can be seen there, then the authority is told, and when it has looked
 //! [`Answer::withdraw`] takes the answer away.
 
-use std::{future::ready, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 
-use super::keys;
-use crate::{
-    challenge::{Challenges, Presented},
-    config::install::AcmeResolver,
+use super::{
+    board::Post,
+    vault::{Posted, Vault},
 };
+use crate::config::install::AcmeResolver;
 
 /// A way to prove names that a resolver is configured with.
 #[derive(Debug)]
 pub(super) enum Solver {
     /// HTTP-01: a plain request to an entry point.
     Http {
-        challenges: Challenges,
+        vault: Arc<Vault>,
         entry_point: String,
         delay: Duration,
     },
     /// TLS-ALPN-01: a handshake with a protocol of its own.
-    TlsAlpn {
-        challenges: Challenges,
-        delay: Duration,
-    },
+    TlsAlpn { vault: Arc<Vault>, delay: Duration },
 }
 
 /// What is to be proven.
@@ -44,19 +41,19 @@ pub(super) struct Proof {
 #[derive(Debug)]
 #[must_use = "the answer stays where it is until it is withdrawn"]
 pub(super) enum Answer {
-    /// Our own entry points give it.
-    Local(#[expect(dead_code, reason = "given for as long as it lives")] Presented),
+    /// The entry points of every edge on the storage give it.
+    Posted(Posted),
 }
 
 impl Solver {
     /// The solvers of a resolver, the preferred one first.
-    pub(super) fn all(config: &AcmeResolver, challenges: &Challenges) -> Vec<Self> {
+    pub(super) fn all(config: &AcmeResolver, vault: &Arc<Vault>) -> Vec<Self> {
         let tls = config.tls_challenge.as_ref().map(|tls| Self::TlsAlpn {
-            challenges: challenges.clone(),
+            vault: Arc::clone(vault),
             delay: tls.delay.positive().unwrap_or_default(),
         });
         let http = config.http_challenge.as_ref().map(|http| Self::Http {
-            challenges: challenges.clone(),
+            vault: Arc::clone(vault),
             entry_point: http.entry_point.clone(),
             delay: http.delay.positive().unwrap_or_default(),
         });
@@ -81,30 +78,36 @@ impl Solver {
     /// Puts the answer into its place. Where an answer for the same name may be in the way of this one (as with TXT records of a name
     /// and its wildcard), both must be given.
     pub(super) async fn present(&self, proof: &Proof) -> Result<Answer, String> {
-        match self {
+        let (vault, post) = match self {
             Self::Http {
-                challenges,
-                entry_point,
-                ..
+                vault, entry_point, ..
             } => {
-                let body = proof.authorization.clone();
-                let presented =
-                    challenges.present_http(entry_point, &proof.name, &proof.token, body);
-                Ok(Answer::Local(presented))
+                let post = Post::Http {
+                    entry_point: entry_point.clone(),
+                    host: proof.name.clone(),
+                    token: proof.token.clone(),
+                    answer: proof.authorization.clone(),
+                };
+                (vault, post)
             }
-            Self::TlsAlpn { challenges, .. } => {
-                let (name, own) = (proof.name.clone(), proof.authorization.clone());
-                let config = spawn_blocking(move || keys::challenge(&name, &own)).await;
-                let config = config.map_err(|error| error.to_string())??;
-                Ok(Answer::Local(challenges.present_tls(&proof.name, config)))
+            Self::TlsAlpn { vault, .. } => {
+                let post = Post::Tls {
+                    name: proof.name.clone(),
+                    answer: proof.authorization.clone(),
+                };
+                (vault, post)
             }
-        }
+        };
+        vault.post(post).await.map(Answer::Posted)
     }
 
     /// Waits until the authority will see the answers that were presented.
     pub(super) async fn settle(&self, _answers: &[Answer]) -> Result<(), String> {
         match self {
-            Self::Http { delay, .. } | Self::TlsAlpn { delay, .. } => sleep(*delay).await,
+            Self::Http { vault, delay, .. } | Self::TlsAlpn { vault, delay } => {
+                vault.settled().await;
+                sleep(*delay).await;
+            }
         }
         Ok(())
     }
@@ -112,16 +115,21 @@ impl Solver {
 
 impl Answer {
     /// Takes the answer away; what cannot be taken away is logged.
-    pub(super) fn withdraw(self) -> impl Future<Output = ()> + Send {
-        drop(self);
-        ready(())
+    pub(super) async fn withdraw(self) {
+        match self {
+            Self::Posted(posted) => posted.withdraw().await,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::install::{HttpChallenge, TlsChallenge};
+    use crate::{
+        acme::store::Files,
+        challenge::Challenges,
+        config::install::{HttpChallenge, TlsChallenge},
+    };
 
     #[tokio::test]
     async fn an_answer_is_given_from_presenting_to_withdrawing() {
@@ -139,7 +147,11 @@ mod tests {
             token: "token".to_owned(),
             authorization: "token.thumb".to_owned(),
         };
-        let solvers = Solver::all(&config, &challenges);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Files::new(&folder.path().join("acme.json"));
+        let vault = Vault::new(store, challenges.clone(), Arc::default());
+        vault.start().await;
+        let solvers = Solver::all(&config, &vault);
         let kinds: Vec<&str> = solvers.iter().map(Solver::kind).collect();
         assert_eq!(kinds, ["tls-alpn-01", "http-01"]);
         for solver in &solvers {

@@ -118,6 +118,20 @@ impl Stored {
         self.certificates.as_deref().unwrap_or_default()
     }
 
+    /// Adds what somebody else has that is newer than this.
+    pub(super) fn absorb(&mut self, newer: Self) {
+        if self.account.is_none() {
+            self.account = newer.account;
+        }
+        let pairs = self.certificates.get_or_insert_default();
+        for pair in newer.certificates.into_iter().flatten() {
+            match pairs.iter_mut().find(|old| same(&old.domain, &pair.domain)) {
+                Some(old) => *old = pair,
+                None => pairs.push(pair),
+            }
+        }
+    }
+
     /// Stores a certificate for `names`, in the place of the one for the same names.
     pub(super) fn put(&mut self, names: &[String], chain: &str, key: &str) {
         let Some((main, sans)) = names.split_first() else {

@@ -81,9 +81,16 @@ impl<'a> Reader<'a> {
             }
             let error =
                 |field: &str, message: String| definition.error(Kind::Certificate, field, message);
+            let said = self.findings.len();
             if let Some(certificate) = self.certificate(&definition.object, &error) {
                 certificates.push(certificate);
                 good.certificates.push(definition.clone());
+            }
+            if *definition.provider == *ACME {
+                // There is no file to replace.
+                for finding in self.findings.iter_mut().skip(said) {
+                    finding.hint = Some(RENEWED.to_owned());
+                }
             }
         }
         certificates
@@ -204,6 +211,11 @@ impl<'a> Reader<'a> {
             .ok()
     }
 }
+
+/// The provider of certificates that are obtained.
+const ACME: &str = "acme";
+const RENEWED: &str =
+    "it is renewed by itself: the log says why the last attempt failed, and when the next one is";
 
 /// Makes an error about a field.
 type Report<'a> = &'a dyn Fn(&str, String) -> Diagnostic;

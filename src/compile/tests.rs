@@ -778,6 +778,66 @@ fn shape(compiled: &Compiled) -> (Vec<String>, Vec<String>) {
     (routes.collect(), diagnostics.collect())
 }
 
+/// An install configuration with the resolver `le`.
+const RESOLVER: [&str; 3] = [
+    "--entrypoints.tls.address=:443",
+    "--certificatesresolvers.le.acme.email=me@a.test",
+    "--certificatesresolvers.le.acme.tlschallenge=true",
+];
+
+#[test]
+fn certificates_with_too_many_names_are_told_where_they_are_asked_for() {
+    let mut bench = Bench::new(&RESOLVER);
+    for (count, asked, expected) in [
+        (64, 1, None),
+        (
+            65,
+            1,
+            Some("http.routers.r@file.rule: asks for one certificate with 65 names"),
+        ),
+        (
+            101,
+            0,
+            Some("http.routers.r@file.rule: no certificate is asked for: 101 names"),
+        ),
+    ] {
+        let hosts: Vec<String> = (0..count).map(|n| format!("Host(`h{n}.test`)")).collect();
+        let rule = hosts.join(" || ");
+        let compiled = bench.load(&format!(
+            "{{http: {{routers: {{r: {{rule: '{rule}', service: s, tls: {{certResolver: le}}}}}}, services: {{s: {{loadBalancer: {{servers: [{{url: 'http://10.0.0.1'}}]}}}}}}}}}}"
+        ));
+        assert_eq!(compiled.snapshot.demands.len(), asked, "{count}");
+        let found = bench.found();
+        let told = found.iter().find(|found| found.contains("names"));
+        assert_eq!(told.is_some(), expected.is_some(), "{found:?}");
+        let fits =
+            told.is_none_or(|told| told.contains(expected.unwrap()) && told.contains("r.yml:1"));
+        assert!(fits, "{told:?}");
+    }
+}
+
+#[test]
+fn an_expired_certificate_that_was_obtained_is_not_to_be_replaced_by_hand() {
+    let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let pair = serde_json::json!({"certFile": certificate.pem(), "keyFile": key.serialize_pem()});
+    let text = serde_json::json!({"tls": {"certificates": [pair]}}).to_string();
+    for (provider, expected) in [("file", "replace the file"), ("acme", "renewed by itself")] {
+        let decoded = parse_routing_file("r.yml", &text, &|_| None).unwrap();
+        let definitions = Definitions::of(&provider.into(), decoded);
+        let mut bench = Bench::new(&RESOLVER);
+        bench.compile(&definitions, &[]);
+        let found = bench.live.as_ref().unwrap().diagnostics();
+        let hints: Vec<_> = found.iter().filter_map(|one| one.hint.as_deref()).collect();
+        assert!(
+            hints.iter().any(|hint| hint.contains(expected)),
+            "{provider}: {hints:?}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

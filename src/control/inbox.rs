@@ -105,17 +105,17 @@ impl Inbox {
 }
 
 impl Slot {
-    /// When what waits may be acted on. The file provider has done its own waiting.
+    /// When what waits may be acted on. Some have done their own waiting, or have not much to say.
     fn due(&self, name: &str, throttle: Duration) -> Option<Instant> {
         let (_, arrived) = self.waiting.as_ref()?;
         match self.taken {
-            Some(taken) if name != UNTHROTTLED => Some(taken + throttle),
+            Some(taken) if !UNTHROTTLED.contains(&name) => Some(taken + throttle),
             _ => Some(*arrived),
         }
     }
 }
 
-const UNTHROTTLED: &str = "file";
+const UNTHROTTLED: [&str; 2] = ["file", "acme"];
 
 #[cfg(test)]
 mod tests {

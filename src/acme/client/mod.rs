@@ -283,14 +283,17 @@ pub(super) struct Challenge {
     url: String,
     #[serde(default)]
     pub(super) token: String,
+    #[serde(default)]
+    pub(super) status: Status,
     error: Option<Problem>,
 }
 
 /// Where an order or an authorization stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
     /// Something is to be done.
+    #[default]
     Pending,
     /// It can be finalized.
     Ready,

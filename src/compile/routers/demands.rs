@@ -125,11 +125,11 @@ impl<'a> Asking<'a> {
                 }
             }
         }
-        if usable.len() > USUAL_NAMES {
-            let count = usable.len();
-            let message = format!("asks for one certificate with {count} names");
-            let hint = "write them as several entries of `tls.domains`, up to 64 names each";
-            self.warn(field, message, Some(hint.to_owned()));
+        if let Some(message) = too_many(usable.len()) {
+            let hint = format!(
+                "write them as several entries of `tls.domains`, up to {USUAL_NAMES} names each"
+            );
+            self.warn(field, message, Some(hint));
         }
         let fits = !usable.is_empty() && usable.len() <= MOST_NAMES;
         fits.then_some(usable)
@@ -172,6 +172,20 @@ fn checked(name: &str, resolver: &AcmeResolver) -> Result<String, &'static str> 
     Ok(name)
 }
 
+/// What is to be said of one certificate with so many names.
+fn too_many(count: usize) -> Option<String> {
+    if count > MOST_NAMES {
+        return Some(format!(
+            "no certificate is asked for: {count} names are more than the {MOST_NAMES} that any authority puts into one"
+        ));
+    }
+    (count > USUAL_NAMES).then(|| {
+        format!(
+            "asks for one certificate with {count} names: some authorities refuse more than {USUAL_NAMES}"
+        )
+    })
+}
+
 fn is_label(label: &str) -> bool {
     let letters = label
         .bytes()
@@ -187,6 +201,23 @@ const MOST_NAMES: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_names_are_told_from_many() {
+        for (count, expected) in [
+            (64, None),
+            (65, Some("asks for")),
+            (100, Some("asks for")),
+            (101, Some("no certificate")),
+        ] {
+            let found = too_many(count);
+            assert_eq!(found.is_some(), expected.is_some(), "{count}");
+            assert!(
+                found.is_none_or(|text| text.starts_with(expected.unwrap())),
+                "{count}"
+            );
+        }
+    }
 
     #[test]
     fn names_are_checked() {

@@ -1,22 +1,32 @@
 //! Certificates from a real authority: Pebble, which is strict, slow and refuses every other nonce when told to.
 
+mod edges;
+mod gate;
+mod kills;
 mod pebble;
 mod seen;
+mod storage;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Client, Proxy, ProxyBuilder, Trust, backend, binary, proxy, within};
+use crate::support::{Backend, Client, Proxy, ProxyBuilder, Trust, backend, proxy, within};
+use gate::{Act, Gate};
 use pebble::Pebble;
 
 /// As the defaults are: validations take their time, and some nonces are refused.
 const SLOW: &[(&str, &str)] = &[("PEBBLE_WFE_NONCEREJECT", "50")];
 const FAST: &[(&str, &str)] = &[("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "10")];
+/// For tests that count requests.
+const STEADY: &[(&str, &str)] = &[
+    ("PEBBLE_VA_NOSLEEP", "1"),
+    ("PEBBLE_WFE_NONCEREJECT", "0"),
+    ("PEBBLE_AUTHZREUSE", "0"),
+];
 
 /// A router per rule, all asking the resolver `le`.
 fn routing(server: &Backend, rules: &[&str]) -> String {
@@ -50,12 +60,25 @@ fn edge(pebble: &Pebble, storage: &Path, routing: &str, challenge: &Value) -> Pr
         .install(&json!({"certificatesResolvers": {"le": {"acme": acme}}}))
 }
 
+/// Changes the authority of the resolver `le`.
+fn at(directory: &str) -> Value {
+    json!({"certificatesResolvers": {"le": {"acme": {"caServer": directory}}}})
+}
+
 fn http() -> Value {
     json!({"httpChallenge": {"entryPoint": "web"}})
 }
 
 fn tls() -> Value {
     json!({"tlsChallenge": {}})
+}
+
+/// Waits until the proxy has logged something.
+async fn logs(proxy: &Proxy, text: &str) {
+    within(Duration::from_secs(30), text, async || {
+        proxy.log().contains(text).then_some(())
+    })
+    .await;
 }
 
 fn stored(path: &Path) -> Value {
@@ -190,7 +213,7 @@ async fn restarts_order_nothing() {
 #[tokio::test]
 async fn short_lived_certificates_are_renewed_under_traffic() {
     let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
-    let (pebble, storage) = (Pebble::with_validity(24), dir.path().join("acme.json"));
+    let (pebble, storage) = (Pebble::with_validity(18), dir.path().join("acme.json"));
     let running = pebble.start(FAST).await;
     let routing = routing(&server, &["Host(`a.test`)"]);
     let proxy = edge(&pebble, &storage, &routing, &tls()).run().await;
@@ -221,140 +244,28 @@ async fn short_lived_certificates_are_renewed_under_traffic() {
 }
 
 #[tokio::test]
-async fn a_kill_at_any_moment_costs_at_most_one_order() {
-    let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
-    let pebble = Pebble::new();
-    let running = pebble.start(FAST).await;
-    let routing = routing(&server, &["Host(`a.test`)"]);
-    // The account's key alone takes a moment to make: a run that is not killed says how long the whole takes.
-    for point in 0..20u32 {
-        let storage = dir.path().join(format!("{point}.json"));
-        let before = running.orders();
-        let first = edge(&pebble, &storage, &routing, &http()).run().await;
-        tokio::time::sleep(Duration::from_millis(u64::from(point) * 150)).await;
-        first.signal("KILL");
-        let account = fs::read(&storage)
-            .ok()
-            .map(|_| stored(&storage)["le"]["Account"]["PrivateKey"].clone());
-        drop(first);
-        let second = edge(&pebble, &storage, &routing, &http()).run().await;
-        pebble.serves(&second, "a.test", 120).await;
-        let orders = running.orders() - before;
-        assert!(orders <= 2, "killed at point {point}: {orders} orders");
-        let after = stored(&storage)["le"]["Account"]["PrivateKey"].clone();
-        assert!(
-            account.is_none_or(|account| account.is_null() || account == after),
-            "point {point}"
-        );
-    }
-}
-
-/// The real Traefik on the same ports, with the same storage.
-struct Traefik(std::process::Child);
-
-impl Drop for Traefik {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn traefik(pebble: &Pebble, storage: &Path, dir: &Path, routing: &str) -> Traefik {
-    fs::write(dir.join("routing.yml"), routing).unwrap();
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/traefik");
-    let log = fs::File::create(dir.join("traefik.log")).unwrap();
-    let child = Command::new(own)
-        .args([
-            "--global.checknewversion=false",
-            "--global.sendanonymoususage=false",
-            "--log.level=INFO",
-        ])
-        .arg(format!(
-            "--entrypoints.web.address=127.0.0.1:{}",
-            pebble.ports.web
-        ))
-        .arg(format!(
-            "--entrypoints.secure.address=127.0.0.1:{}",
-            pebble.ports.secure
-        ))
-        .arg(format!(
-            "--providers.file.filename={}",
-            dir.join("routing.yml").display()
-        ))
-        .arg("--certificatesresolvers.le.acme.email=me@example.com")
-        .arg(format!(
-            "--certificatesresolvers.le.acme.caserver={}",
-            pebble.directory()
-        ))
-        .arg(format!(
-            "--certificatesresolvers.le.acme.cacertificates={}",
-            pebble.site_root().display()
-        ))
-        .arg(format!(
-            "--certificatesresolvers.le.acme.storage={}",
-            storage.display()
-        ))
-        .args([
-            "--certificatesresolvers.le.acme.keytype=EC256",
-            "--certificatesresolvers.le.acme.httpchallenge.entrypoint=web",
-        ])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn();
-    Traefik(child.expect("tests/setup installs it"))
-}
-
-#[tokio::test]
-async fn a_storage_goes_to_and_fro_between_traefik_and_us() {
-    assert!(binary().exists());
+async fn an_authority_that_asks_for_a_pause_gets_it() {
     let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
     let (pebble, storage) = (Pebble::new(), dir.path().join("acme.json"));
-    let running = pebble.start(FAST).await;
-    let one = routing(&server, &["Host(`a.test`)"]);
-    let two = routing(&server, &["Host(`a.test`)", "Host(`b.test`)"]);
-    let theirs = traefik(&pebble, &storage, dir.path(), &one);
-    let shown = async |host: &str| {
-        let secure = crate::support::loopback(pebble.ports.secure);
-        let client = Client::new(secure).host(host).tls(pebble.trust().await);
-        let what = format!("traefik serves {host}");
-        within(Duration::from_secs(60), &what, async || {
-            client.connect().await.ok()?.certificate
-        })
-        .await
-    };
-    let first = shown("a.test").await;
-    drop(theirs);
-    let account = stored(&storage)["le"]["Account"].clone();
-    // What Traefik got is served without an order, and one order more is made with its account.
-    let ours = edge(&pebble, &storage, &two, &http()).run().await;
-    assert_eq!(pebble.serves(&ours, "a.test", 30).await, first);
-    let second = pebble.serves(&ours, "b.test", 60).await;
-    assert_eq!(running.orders(), 2);
-    drop(ours);
-    assert_eq!(stored(&storage)["le"]["Account"], account);
-    let theirs = traefik(&pebble, &storage, dir.path(), &two);
-    assert_eq!(shown("b.test").await, second);
-    assert_eq!(shown("a.test").await, first);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    drop(theirs);
-    assert_eq!(running.orders(), 2);
-}
-
-#[tokio::test]
-async fn a_corrupt_storage_is_set_aside_and_the_previous_one_serves() {
-    let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
-    let (pebble, storage) = (Pebble::new(), dir.path().join("acme.json"));
-    let running = pebble.start(FAST).await;
+    let running = pebble.start(STEADY).await;
+    let gate = Gate::new(&pebble).await;
+    let problem = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many"}"#;
+    let refusal = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 4000\r\nReplay-Nonce: none\r\nContent-Length: {}\r\n\r\n{problem}",
+        problem.len()
+    );
+    gate.script(move |line| match line.contains("/order-plz") {
+        true => Act::Answer(refusal.clone()),
+        false => Act::Pass,
+    });
     let routing = routing(&server, &["Host(`a.test`)"]);
-    let proxy = edge(&pebble, &storage, &routing, &http()).run().await;
-    let certificate = pebble.serves(&proxy, "a.test", 60).await;
-    drop(proxy);
-    // As after a rewrite: the previous version is whole.
-    fs::copy(&storage, dir.path().join("acme.json.previous")).unwrap();
-    fs::write(&storage, "{\"le\": ").unwrap();
-    let proxy: Proxy = edge(&pebble, &storage, &routing, &http()).run().await;
-    assert_eq!(pebble.serves(&proxy, "a.test", 30).await, certificate);
-    assert!(proxy.log().contains("corrupt and was set aside"));
-    assert_eq!(running.orders(), 1);
+    let proxy = edge(&pebble, &storage, &routing, &http());
+    let proxy = proxy.install(&at(&gate.directory())).run().await;
+    logs(&proxy, "no certificate: what was there goes on serving").await;
+    let attempts =
+        stored(&dir.path().join("acme.json.portway"))["le"]["attempts"]["a.test"].clone();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let pause = attempts["next"].as_u64().unwrap() - now.unwrap().as_secs();
+    assert!((3000..=4000).contains(&pause), "{attempts}");
+    assert_eq!(running.orders(), 0);
 }

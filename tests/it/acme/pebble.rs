@@ -36,7 +36,7 @@ impl Ports {
 pub struct Pebble {
     pub ports: Ports,
     dir: TempDir,
-    site: Authority,
+    pub site: Authority,
 }
 
 /// An authority at work.
@@ -45,10 +45,13 @@ pub struct Running {
     log: PathBuf,
 }
 
+/// Longer than anybody renews ahead, in seconds.
+pub const YEARS: u64 = 157_766_400;
+
 impl Pebble {
     /// Its certificates last for years.
     pub fn new() -> Self {
-        Self::with_validity(157_766_400)
+        Self::with_validity(YEARS)
     }
 
     /// Its certificates last for so many seconds.
@@ -58,26 +61,31 @@ impl Pebble {
             dir: tempfile::tempdir().unwrap(),
             site: Authority::new("pebble's site"),
         };
-        let dir = pebble.dir.path();
-        let (certificate, key) = pebble
+        pebble.configure(seconds);
+        pebble
+    }
+
+    /// Started again, it has forgotten everything, and its certificates last for so many seconds.
+    pub fn configure(&self, validity: u64) {
+        let dir = self.dir.path();
+        let (certificate, key) = self
             .site
             .issue(&["127.0.0.1", "localhost"])
             .write(dir, "site");
-        pebble.site.write(dir, "site-root.pem");
+        self.site.write(dir, "site-root.pem");
         let config = json!({"pebble": {
-            "listenAddress": loopback(pebble.ports.pebble).to_string(),
-            "managementListenAddress": loopback(pebble.ports.management).to_string(),
+            "listenAddress": loopback(self.ports.pebble).to_string(),
+            "managementListenAddress": loopback(self.ports.management).to_string(),
             "certificate": certificate,
             "privateKey": key,
-            "httpPort": pebble.ports.web,
-            "tlsPort": pebble.ports.secure,
+            "httpPort": self.ports.web,
+            "tlsPort": self.ports.secure,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
             "domainBlocklist": ["blocked-domain.example"],
-            "certificateValidityPeriod": seconds,
+            "certificateValidityPeriod": validity,
         }});
         std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
-        pebble
     }
 
     pub fn directory(&self) -> String {
@@ -179,6 +187,11 @@ impl Running {
     /// How many orders were made.
     pub fn orders(&self) -> usize {
         self.log().matches("Added order ").count()
+    }
+
+    /// How many accounts were registered.
+    pub fn accounts(&self) -> usize {
+        self.log().matches(" accounts in memory").count()
     }
 
     /// How many certificates were issued.

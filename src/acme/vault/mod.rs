@@ -1,32 +1,61 @@
 //! Accounts, certificates and memories of the resolvers that share one storage: in memory first, and on disk as soon as that can be.
+//!
+//! Here is what is kept and how it is read and written; `keep` is how edges that share a storage keep out of each other's way.
+
+mod keep;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::de::DeserializeOwned;
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+    time::Instant,
+};
 
 use super::{
+    board::Board,
     memory::Memory,
     now,
-    store::{Document, Store},
+    store::{Document, Stamp, Store},
     stored::Stored,
 };
+use crate::challenge::Challenges;
+
+pub(super) use keep::{Part, Posted};
 
 /// What is kept in one storage.
 #[derive(Debug)]
 pub(super) struct Vault {
     store: Box<dyn Store>,
+    board: Board,
     state: Mutex<State>,
     /// Held by whoever writes, so that the last to write writes the newest state.
     writing: Mutex<()>,
+    /// What this edge does now; sent anew when something else has been read.
+    part: watch::Sender<Part>,
+    /// Told when there are certificates to publish.
+    news: Arc<Notify>,
+    born: Instant,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// What this edge does as soon as it has read what is there.
+    role: Part,
     loaded: bool,
+    /// Versions of the documents that were read last.
+    stamps: [Option<Stamp>; 2],
+    /// What other edges were told last of the answers that are given here, and when.
+    attended: Option<(String, Instant)>,
+    /// When the next attempt to write is due after one that failed.
+    retry: Option<Instant>,
     certificates: BTreeMap<String, Stored>,
     memories: BTreeMap<String, Memory>,
     /// What is not on disk yet.
@@ -43,23 +72,16 @@ struct Unsaved {
 
 impl Vault {
     /// A vault on top of a store, not loaded yet.
-    pub(super) fn new(store: impl Store) -> Arc<Self> {
+    pub(super) fn new(store: impl Store, challenges: Challenges, news: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             store: Box::new(store),
+            board: Board::new(challenges),
             state: Mutex::default(),
             writing: Mutex::default(),
+            part: watch::Sender::new(Part::default()),
+            news,
+            born: Instant::now(),
         })
-    }
-
-    /// Loads what is stored if that has not been done; whether it is loaded now. What could not be read is never overwritten.
-    pub(super) async fn load(self: &Arc<Self>) -> bool {
-        if self.state().loaded {
-            return true;
-        }
-        let this = Arc::clone(self);
-        spawn_blocking(move || this.load_now())
-            .await
-            .unwrap_or(false)
     }
 
     /// What is stored for a resolver.
@@ -74,24 +96,23 @@ impl Vault {
 
     /// What is remembered of a resolver and its authority.
     pub(super) fn memory(&self, resolver: &str, ca_server: &str) -> Memory {
-        let state = self.state();
-        let known = state.memories.get(resolver);
-        known
-            .filter(|memory| memory.ca_server == ca_server)
-            .cloned()
-            .unwrap_or_else(|| fresh(ca_server))
+        self.state().memory(resolver, ca_server)
     }
 
-    /// Changes what is stored for and remembered of a resolver. It holds at once; false if it is not on disk yet.
+    /// Changes what is stored for and remembered of a resolver. It holds at once; false if it is not on disk yet. Nothing changes when another
+    /// edge has taken over: what it does is what counts.
     pub(super) async fn change(
         self: &Arc<Self>,
         (resolver, ca_server): (&str, &str),
         change: impl FnOnce(&mut Stored, &mut Memory),
     ) -> bool {
-        let mut memory = self.memory(resolver, ca_server);
-        memory.forget(now());
+        if self.fence().is_none() {
+            return false;
+        }
         {
             let mut state = self.state();
+            let mut memory = state.memory(resolver, ca_server);
+            memory.forget(now());
             let stored = state.certificates.entry(resolver.to_owned()).or_default();
             let before = stored.clone();
             change(stored, &mut memory);
@@ -103,39 +124,32 @@ impl Vault {
     }
 
     /// Writes what is not on disk yet; false if that fails.
-    pub(super) async fn save(self: &Arc<Self>) -> bool {
+    async fn save(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
         spawn_blocking(move || this.save_now())
             .await
             .unwrap_or(false)
     }
 
-    /// Whether something is not on disk yet.
-    pub(super) fn is_unsaved(&self) -> bool {
-        let state = self.state();
-        state.unsaved.certificates || state.unsaved.memory
-    }
-
+    /// Reads everything anew; whether that went well. What is not on disk yet is kept.
     fn load_now(&self) -> bool {
+        let stamps = DOCUMENTS.map(|document| self.store.stamp(document));
         let certificates = self.read::<BTreeMap<String, Option<Stored>>>(Document::Certificates);
         let memories = self.read::<BTreeMap<String, Memory>>(Document::Memory);
         let mut state = self.state();
-        match (certificates, memories) {
-            (Ok(certificates), Ok(memories)) if !state.loaded => {
-                let certificates = certificates.into_iter();
-                state.certificates = certificates
-                    .map(|(name, stored)| (name, stored.unwrap_or_default()))
-                    .collect();
-                state.memories = memories;
-                (state.loaded, state.failed) = (true, false);
+        match certificates.and_then(|certificates| Ok((certificates, memories?))) {
+            Ok((certificates, memories)) => {
+                state.take(certificates, memories);
+                (state.loaded, state.failed, state.stamps) = (true, false, stamps);
+                return true;
             }
-            (Err(error), _) | (_, Err(error)) if !state.failed => {
+            Err(error) if !state.failed => {
                 tracing::error!(%error, "the certificates' storage cannot be read: nothing is ordered until it can");
                 state.failed = true;
             }
-            _ => {}
+            Err(_) => {}
         }
-        state.loaded
+        false
     }
 
     fn read<T: DeserializeOwned + Default>(&self, document: Document) -> Result<T, String> {
@@ -149,6 +163,10 @@ impl Vault {
             Ok(content) => return Ok(content),
             Err(error) => error,
         };
+        if self.fence().is_none() {
+            // It is for the one that writes to do something about it.
+            return Err(format!("{name} is corrupt: {error}"));
+        }
         let aside = self.store.set_aside(document, now());
         let aside = aside
             .map_err(|error| format!("{name} is corrupt and cannot be moved away: {error}"))?;
@@ -167,6 +185,9 @@ impl Vault {
 
     fn save_now(&self) -> bool {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(fence) = self.fence() else {
+            return false;
+        };
         let (certificates, memory) = {
             let state = self.state();
             let certificates = state
@@ -180,10 +201,14 @@ impl Vault {
         };
         // Certificates first: what memory says of an order goes when its certificate is safe.
         let outcome = self
-            .write(Document::Certificates, certificates, |unsaved| {
+            .write((Document::Certificates, fence), certificates, |unsaved| {
                 &mut unsaved.certificates
             })
-            .and_then(|()| self.write(Document::Memory, memory, |unsaved| &mut unsaved.memory));
+            .and_then(|()| {
+                self.write((Document::Memory, fence), memory, |unsaved| {
+                    &mut unsaved.memory
+                })
+            });
         let mut state = self.state();
         match &outcome {
             Ok(()) if state.failed => {
@@ -195,12 +220,13 @@ impl Vault {
             _ => {}
         }
         state.failed = outcome.is_err();
+        state.retry = outcome.is_err().then(|| Instant::now() + RETRY);
         outcome.is_ok()
     }
 
     fn write(
         &self,
-        document: Document,
+        (document, fence): (Document, Option<u64>),
         text: Option<serde_json::Result<Vec<u8>>>,
         unsaved: impl Fn(&mut Unsaved) -> &mut bool,
     ) -> Result<(), String> {
@@ -208,7 +234,7 @@ impl Vault {
         // A change that comes meanwhile marks it again.
         *unsaved(&mut self.state().unsaved) = false;
         let written = text.map_err(|error| error.to_string()).and_then(|text| {
-            let written = self.store.write(document, &text);
+            let written = self.store.write(document, &text, fence);
             written.map_err(|error| error.to_string())
         });
         written.map_err(|error| {
@@ -217,8 +243,49 @@ impl Vault {
         })
     }
 
+    /// The fencing number to write with, if there is one; none at all for who must not write.
+    fn fence(&self) -> Option<Option<u64>> {
+        match self.state().role {
+            Part::Leads(number) => Some(Some(number)),
+            Part::Alone => Some(None),
+            Part::Follows | Part::Waits => None,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn memory(&self, resolver: &str, ca_server: &str) -> Memory {
+        let known = self.memories.get(resolver);
+        known
+            .filter(|memory| memory.ca_server == ca_server)
+            .cloned()
+            .unwrap_or_else(|| fresh(ca_server))
+    }
+
+    /// Puts what was read into the place of what is there, except for what is newer and not on disk yet.
+    fn take(
+        &mut self,
+        certificates: BTreeMap<String, Option<Stored>>,
+        memories: BTreeMap<String, Memory>,
+    ) {
+        let certificates = certificates.into_iter();
+        let mut certificates: BTreeMap<String, Stored> = certificates
+            .map(|(name, stored)| (name, stored.unwrap_or_default()))
+            .collect();
+        if self.unsaved.certificates {
+            for (name, own) in std::mem::take(&mut self.certificates) {
+                certificates.entry(name).or_default().absorb(own);
+            }
+        }
+        self.certificates = certificates;
+        let own = std::mem::replace(&mut self.memories, memories);
+        if self.unsaved.memory {
+            self.memories.extend(own);
+        }
     }
 }
 
@@ -233,104 +300,6 @@ fn text<T: serde::Serialize>(content: &T) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec_pretty(content)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::acme::{memory::OpenOrder, store::Files};
-    use std::{fs, path::Path};
-
-    const WHO: (&str, &str) = ("le", "https://ca/dir");
-
-    fn vault(folder: &Path) -> Arc<Vault> {
-        Vault::new(Files::new(&folder.join("acme.json")))
-    }
-
-    async fn put(vault: &Arc<Vault>, chain: &str) -> bool {
-        let change = |stored: &mut Stored, memory: &mut Memory| {
-            stored.put(&["a.test".to_owned()], chain, "key");
-            let order = OpenOrder {
-                at: now(),
-                ..OpenOrder::default()
-            };
-            memory.orders.insert("a.test".to_owned(), order);
-        };
-        vault.change(WHO, change).await
-    }
-
-    fn chains(vault: &Vault) -> Vec<String> {
-        let stored = vault.stored("le");
-        stored
-            .pairs()
-            .iter()
-            .map(|pair| pair.texts().unwrap().0)
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn what_is_changed_is_there_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = vault(folder.path());
-        assert!(first.load().await);
-        assert!(put(&first, "one").await && !first.is_unsaved());
-        let second = vault(folder.path());
-        assert!(second.load().await);
-        assert_eq!(chains(&second), ["one"]);
-        assert_eq!(second.memory(WHO.0, WHO.1).orders.len(), 1);
-        // Another authority has another history.
-        assert!(second.memory(WHO.0, "https://other/dir").orders.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_corrupt_file_is_set_aside_and_never_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = vault(folder.path());
-        first.load().await;
-        put(&first, "one").await;
-        put(&first, "two").await;
-        fs::write(folder.path().join("acme.json"), "{\"le\": {\"Certif").unwrap();
-        let second = vault(folder.path());
-        assert!(second.load().await);
-        assert_eq!(chains(&second), ["one"]);
-        put(&second, "three").await;
-        let names = fs::read_dir(folder.path()).unwrap().flatten();
-        let aside = names
-            .map(|entry| entry.path())
-            .find(|path| path.to_string_lossy().contains("acme.json.corrupt-"));
-        assert_eq!(fs::read(aside.unwrap()).unwrap(), b"{\"le\": {\"Certif");
-    }
-
-    #[tokio::test]
-    async fn an_empty_file_is_an_empty_storage() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("acme.json"), "\n").unwrap();
-        let vault = vault(folder.path());
-        assert!(vault.load().await);
-        assert!(chains(&vault).is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_written_is_kept_and_tried_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let vault = vault(folder.path());
-        vault.load().await;
-        let blocker = folder.path().join("acme.json.new");
-        fs::create_dir(&blocker).unwrap();
-        assert!(!put(&vault, "one").await);
-        assert_eq!(chains(&vault), ["one"]);
-        assert!(vault.is_unsaved() && !vault.save().await);
-        fs::remove_dir(&blocker).unwrap();
-        assert!(vault.save().await && !vault.is_unsaved());
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_read_is_not_taken_for_empty() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("acme.json");
-        // Reading a folder fails, whoever reads it.
-        fs::create_dir(&path).unwrap();
-        let vault = vault(folder.path());
-        assert!(!vault.load().await);
-        fs::remove_dir(&path).unwrap();
-        assert!(vault.load().await);
-    }
-}
+const DOCUMENTS: [Document; 2] = [Document::Certificates, Document::Memory];
+/// The pause after a write that failed.
+const RETRY: Duration = Duration::from_secs(10);

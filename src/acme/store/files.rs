@@ -1,58 +1,47 @@
-//! Where certificates and memories are kept: a trait that knows two documents, and files.
+//! Documents in files.
 
 use std::{
     ffi::OsString,
-    fmt,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
-/// Keeps documents. Calls may block.
-pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
-    /// The document; none if it was never written.
-    fn read(&self, document: Document) -> io::Result<Option<Vec<u8>>>;
+use tokio::time::Instant;
 
-    /// The document as it was before the last write; none if there is nothing to be had.
-    fn read_previous(&self, document: Document) -> Option<Vec<u8>>;
-
-    /// Replaces the document so that a crash at any moment leaves the old or the new one.
-    fn write(&self, document: Document, text: &[u8]) -> io::Result<()>;
-
-    /// Puts a document that cannot be read out of the way, and says where it is now.
-    fn set_aside(&self, document: Document, stamp: i64) -> io::Result<String>;
-
-    /// Where a document is, for the log.
-    fn name(&self, document: Document) -> String;
-}
-
-/// What is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Document {
-    /// Accounts and certificates, in Traefik's form.
-    Certificates,
-    /// Attempts, open orders, what was used up of the authorities' limits.
-    Memory,
-}
+use super::{Claim, Document, Stamp, Store, lease::Lease, presence::Presence};
 
 /// Keeps documents in files beside each other, readable by their owner only.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(in crate::acme) struct Files {
     path: PathBuf,
+    lease: Mutex<Lease>,
+    presence: Presence,
 }
 
 impl Files {
     /// Certificates go to `path`, or to where that leads.
-    pub(super) fn new(path: &Path) -> Self {
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        Self { path }
+    pub(in crate::acme) fn new(path: &Path) -> Self {
+        let path = whole(path);
+        Self {
+            lease: Mutex::new(Lease::new(beside(&path, ".lease"))),
+            presence: Presence::new(&path),
+            path,
+        }
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, document: Document) -> PathBuf {
         match document {
             Document::Certificates => self.path.clone(),
             Document::Memory => beside(&self.path, ".portway"),
+            Document::Answers => beside(&self.path, ".answers"),
         }
     }
 }
@@ -74,13 +63,26 @@ impl Store for Files {
         fs::read(beside(&self.path(document), PREVIOUS)).ok()
     }
 
-    fn write(&self, document: Document, text: &[u8]) -> io::Result<()> {
+    fn stamp(&self, document: Document) -> Option<Stamp> {
+        let facts = fs::metadata(self.path(document)).ok()?;
+        Some(Stamp {
+            file: facts.ino(),
+            length: facts.len(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+        })
+    }
+
+    fn write(&self, document: Document, text: &[u8], fence: Option<u64>) -> io::Result<()> {
+        let lease = self.lease();
+        if fence.is_some_and(|number| !lease.holds(number)) {
+            return Err(io::Error::other("another edge has taken over"));
+        }
         let path = self.path(document);
-        let previous = beside(&path, PREVIOUS);
-        match replace(&path, &previous, text) {
+        let previous = (document != Document::Answers).then(|| beside(&path, PREVIOUS));
+        match replace(&path, previous.as_deref(), text) {
             // A file that is mounted into a container cannot be replaced, and its folder may be closed to us.
             Err(error) if in_place(&error) => {
-                if let Ok(old) = fs::read(&path) {
+                if let (Some(previous), Ok(old)) = (previous, fs::read(&path)) {
                     drop(write_new(&previous, &old));
                 }
                 let mut file = OpenOptions::new().write(true).truncate(true).open(&path)?;
@@ -107,14 +109,33 @@ impl Store for Files {
     fn name(&self, document: Document) -> String {
         self.path(document).display().to_string()
     }
+
+    fn claim(&self) -> io::Result<Claim> {
+        let claim = self.lease().claim(Instant::now());
+        if matches!(claim, Ok(Claim::Ours(_))) {
+            self.presence.leave();
+        }
+        claim
+    }
+
+    fn attend(&self, seen: &str) {
+        if let Err(error) = self.presence.attend(seen) {
+            tracing::debug!(%error, "the edge that orders does not learn that this one is there");
+        }
+    }
+
+    fn others(&self) -> Vec<String> {
+        self.presence.others(SystemTime::now())
+    }
 }
 
 /// Writes beside the file, and then lets the name mean the new one. The old one stays as `previous`.
-fn replace(path: &Path, previous: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, previous: Option<&Path>, text: &[u8]) -> io::Result<()> {
     let new = beside(path, ".new");
     write_new(&new, text).inspect_err(|_| drop(fs::remove_file(&new)))?;
-    let kept = fs::remove_file(previous).or_else(absent);
-    if kept.is_ok() {
+    if let Some(previous) = previous
+        && fs::remove_file(previous).or_else(absent).is_ok()
+    {
         fs::hard_link(path, previous).or_else(absent).or_else(|_| {
             // A file system without links.
             fs::read(path).and_then(|old| write_new(previous, &old))
@@ -175,6 +196,19 @@ fn protect(path: &Path) {
     }
 }
 
+/// The one path of a file that may not be there yet.
+fn whole(path: &Path) -> PathBuf {
+    if let Ok(path) = fs::canonicalize(path) {
+        return path;
+    }
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = fs::canonicalize(folder.unwrap_or_else(|| Path::new(".")));
+    match (folder, path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
@@ -199,7 +233,7 @@ mod tests {
         let document = Document::Certificates;
         assert_eq!(files.read(document).unwrap(), None);
         for (text, previous) in [("one", None), ("two", Some("one")), ("three", Some("two"))] {
-            files.write(document, text.as_bytes()).unwrap();
+            files.write(document, text.as_bytes(), None).unwrap();
             assert_eq!(files.read(document).unwrap().unwrap(), text.as_bytes());
             let kept = files.read_previous(document);
             assert_eq!(kept.as_deref(), previous.map(str::as_bytes));
@@ -226,7 +260,7 @@ mod tests {
         let files = Files::new(&link);
         files.read(Document::Certificates).unwrap();
         assert_eq!(mode(&real), 0o600);
-        files.write(Document::Certificates, b"new").unwrap();
+        files.write(Document::Certificates, b"new", None).unwrap();
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
@@ -236,10 +270,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("acme.json");
         let files = Files::new(&path);
-        files.write(Document::Certificates, b"one").unwrap();
+        files.write(Document::Certificates, b"one", None).unwrap();
         // A folder in the place of the new file.
         fs::create_dir(folder.path().join("acme.json.new")).unwrap();
-        files.write(Document::Certificates, b"two").unwrap_err();
+        files
+            .write(Document::Certificates, b"two", None)
+            .unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    #[test]
+    fn who_does_not_hold_the_lease_does_not_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acme.json");
+        let (one, two) = (Files::new(&path), Files::new(&path));
+        assert_eq!(one.claim().unwrap(), Claim::Ours(1));
+        assert!(matches!(two.claim().unwrap(), Claim::Theirs(_)));
+        one.write(Document::Memory, b"one", Some(1)).unwrap();
+        let before = two.stamp(Document::Memory);
+        two.write(Document::Memory, b"two", Some(1)).unwrap_err();
+        one.write(Document::Memory, b"two", Some(0)).unwrap_err();
+        assert_eq!(two.stamp(Document::Memory), before);
+        one.write(Document::Memory, b"two", Some(1)).unwrap();
+        assert_ne!(two.stamp(Document::Memory), before);
     }
 }
