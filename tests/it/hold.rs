@@ -583,3 +583,45 @@ async fn a_new_server_has_traffic_once_its_check_answers_well() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_new_server_works_up_to_its_share() {
+    if subject_is_traefik() {
+        return;
+    }
+    const WINDOW: Duration = Duration::from_secs(8);
+    let old = backend("old").run().await;
+    let new = backend("new").run().await;
+    let options = "        slowStart: 8s\n";
+    let proxy = proxy(&all_with(&old, options))
+        .install(&json!({"core": {"workers": 1}}))
+        .run()
+        .await;
+    proxy.client().get("/").await;
+    // The one that was there has its whole share by then.
+    tokio::time::sleep(WINDOW).await;
+    let both = [old.url(), new.url()];
+    proxy.write_routing("main.yml", &routed("PathPrefix(`/`)", &both, options));
+    let share_of_new = async || {
+        let before = new.hits();
+        for _ in 0..60 {
+            assert_eq!(proxy.client().get("/").await.status, 200);
+        }
+        new.hits() - before
+    };
+    eventually("the new server has traffic", async || {
+        (proxy.client().get("/").await.backend() == "new").then_some(())
+    })
+    .await;
+    let start = Instant::now();
+    let share = share_of_new().await;
+    assert!(
+        (1..=20).contains(&share) || start.elapsed() > WINDOW / 3,
+        "{share} of 60 after {:?}",
+        start.elapsed()
+    );
+    within(WINDOW * 3, "half of the requests in the end", async || {
+        (28..=32).contains(&share_of_new().await).then_some(())
+    })
+    .await;
+}

@@ -144,6 +144,64 @@ async fn few_rights_are_enough() {
     }
 }
 
+/// A network, removed when dropped.
+struct Network(String);
+
+impl Network {
+    fn new(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        let label = format!("{LABEL}=image");
+        let (text, well) = docker(&[], &["network", "create", "--label", &label, &name]);
+        assert!(well, "{text}");
+        Self(name)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(&[], &["network", "rm", &self.0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_network_that_the_edge_shares_is_taken() {
+    let _place = turn().await;
+    // By the order of names it would be the first, which the edge cannot reach.
+    let (first, shared) = (Network::new("a-first"), Network::new("z-shared"));
+    let only = format!("portway.test.shared={}", std::process::id());
+    let labels = [
+        "--label",
+        &only,
+        "--label",
+        "traefik.http.routers.shared.rule=Host(`shared.test`)",
+        "--label",
+        "traefik.http.services.shared.loadbalancer.server.port=80",
+    ];
+    let network = ["--network", &first.0];
+    let app = Container::run(
+        &[&labels[..], &network].concat(),
+        &["replica", "--port", "80"],
+    );
+    let (text, well) = docker(&[], &["network", "connect", &shared.0, &app.0]);
+    assert!(well, "{text}");
+
+    let mount = format!("{}:/var/run/docker.sock:ro", socket().0);
+    let constraint = only.replace('=', "`,`");
+    let edge = Container::run(
+        &["--network", &shared.0, "-v", &mount],
+        &[
+            "--entryPoints.web.address=:80",
+            &format!("--providers.docker.constraints=Label(`{constraint}`)"),
+        ],
+    );
+    let ask = ["wget", "-q", "-O", "-", "--header", "Host: shared.test"];
+    edge.becomes(
+        &[&ask[..], &["http://127.0.0.1/"]].concat(),
+        "answered GET shared.test/",
+    )
+    .await;
+}
+
 /// Where the engine's socket is, and the group that may use it.
 fn socket() -> (String, String) {
     use std::os::unix::fs::MetadataExt as _;
