@@ -15,7 +15,7 @@ use crate::{
         install::{self, AliasStrategy, INTERNAL},
         units::{Cidr, Span},
     },
-    entrypoint::{self, EntryPoint, Listener, Timeouts, Trust},
+    entrypoint::{self, ConnectionLimit, EntryPoint, Listener, Timeouts, Trust},
     exchange::{
         forwarded::{self, Aliases, Forwarding},
         path::PathOptions,
@@ -34,6 +34,8 @@ const INTERNAL_CONNECTIONS: usize = 64;
 pub(super) struct Door {
     pub(super) options: EntryPoint,
     pub(super) listeners: Vec<Listener>,
+    /// Whether other processes may listen on the same address.
+    shared: bool,
     /// How long it goes on accepting once the process is to stop, and how long requests may take after that.
     pub(super) accept_grace: Duration,
     pub(super) grace: Duration,
@@ -73,8 +75,9 @@ pub(super) fn open(
         };
         match listeners {
             Ok(listeners) => doors.push(Door {
-                options: options(index, name, config, share(files, workers, config, name)),
+                options: options(index, name, config, share(files, workers, name)),
                 listeners,
+                shared: config.reuse_port || ours.is_some(),
                 accept_grace: config
                     .transport
                     .life_cycle
@@ -101,6 +104,18 @@ pub(super) fn open(
     } else {
         Err(failed)
     }
+}
+
+/// Lets clients connect.
+pub(super) fn listen(doors: &[Door]) -> io::Result<()> {
+    for door in doors {
+        entrypoint::listen(&door.listeners, door.shared).map_err(|error| {
+            let (name, hint) = (&door.options.name, hint(&error));
+            let text = format!("entryPoints.{name}.address: cannot listen: {error}{hint}");
+            io::Error::new(error.kind(), text)
+        })?;
+    }
+    Ok(())
 }
 
 /// How long the end of the process may take.
@@ -160,15 +175,11 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A worker's share of the connections allowed: what the user said, or half of the open files, as each connection may need one more
-/// to a server.
-fn share(files: u64, workers: usize, config: &install::EntryPoint, name: &str) -> usize {
+/// A worker's share of the connections allowed: half of the open files, as each connection may need one more to a server.
+fn share(files: u64, workers: usize, name: &str) -> usize {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let allowed = files.saturating_sub(SPARE_FILES + INTERNAL_CONNECTIONS * workers) / 2;
-    let mut share = allowed / workers.max(1);
-    if config.transport.max_connections > 0 {
-        share = share.min(config.transport.max_connections.div_ceil(workers.max(1)));
-    }
+    let share = allowed / workers.max(1);
     if name == INTERNAL {
         share + INTERNAL_CONNECTIONS
     } else {
@@ -181,7 +192,7 @@ fn options(
     index: usize,
     name: &str,
     config: &install::EntryPoint,
-    max_connections: usize,
+    worker_connections: usize,
 ) -> EntryPoint {
     let timeouts = &config.transport.responding_timeouts;
     let read = timeouts.read_timeout.and_then(Span::positive);
@@ -210,7 +221,8 @@ fn options(
             connection: config.transport.keep_alive_max_time.positive(),
         },
         max_requests: config.transport.keep_alive_max_requests,
-        max_connections,
+        limit: ConnectionLimit::new(config.transport.max_connections),
+        worker_connections,
         max_streams: config.http2.max_concurrent_streams,
         header_table: config.http2.max_decoder_header_table_size,
         proxy_protocol: config
@@ -320,15 +332,10 @@ mod tests {
 
     #[test]
     fn connections_are_shared_out() {
-        let mut config = install::EntryPoint::default();
-        assert_eq!(share(20_000, 2, &config, "web"), (20_000 - 128 - 128) / 4);
-        config.transport.max_connections = 100;
-        assert_eq!(share(20_000, 2, &config, "web"), 50);
-        assert_eq!(
-            share(20_000, 2, &config, INTERNAL),
-            50 + INTERNAL_CONNECTIONS
-        );
-        assert_eq!(share(10, 2, &config, "web"), 1);
+        let each = (20_000 - 128 - 128) / 4;
+        assert_eq!(share(20_000, 2, "web"), each);
+        assert_eq!(share(20_000, 2, INTERNAL), each + INTERNAL_CONNECTIONS);
+        assert_eq!(share(10, 2, "web"), 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     challenge::Challenges,
     compile::{MakeHook, Plugins, Workshop},
     config::{Diagnostic, Install, install},
-    control::{Control, Parts},
+    control::{self, Control, Parts},
     drain::{Drain, Tasks},
     exchange::{Body, Response},
     middleware::Hook,
@@ -37,8 +37,8 @@ use doors::Door;
 
 /// Updates that may wait for control; a provider with more to say waits itself.
 const UPDATES: usize = 16;
-/// How long to wait for the first configuration before listening without it.
-const FIRST_CONFIGURATION: Duration = Duration::from_secs(5);
+/// How long making the first configuration may take, once there is something to make it of, before listening without it.
+const FIRST_COMPILE: Duration = Duration::from_secs(5);
 /// How long logs may take to be written at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 /// How long tasks of the control thread may take to end.
@@ -155,9 +155,11 @@ impl App {
             drain: drain.watch(),
         };
         self.add_acme(&cell, challenges);
+        let patience = control::patience(&self.install) + FIRST_COMPILE;
         self.start_control(&mut tasks, resolver, (&cell, &metrics, &reload))
             .await;
-        first_configuration(&cell).await;
+        first_configuration(&cell, patience).await;
+        doors::listen(&doors)?;
         let workers = worker::start(settings, doors, shared)?;
         readiness.set_live();
         let notifier = systemd::Notifier::from_env().ok().flatten();
@@ -315,13 +317,10 @@ fn hostname() -> String {
 }
 
 /// Waits until the first snapshot is in force, so that no early request is told that its route does not exist.
-async fn first_configuration(cell: &SnapshotCell) {
+async fn first_configuration(cell: &SnapshotCell, patience: Duration) {
     let mut changes = cell.subscribe();
     let live = changes.wait_for(|generation| *generation > 0);
-    if tokio::time::timeout(FIRST_CONFIGURATION, live)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(patience, live).await.is_err() {
         tracing::warn!("no configuration yet: listening without routes");
     }
 }

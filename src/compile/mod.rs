@@ -109,6 +109,7 @@ fn entry_point(door: &Door<'_>, tables: Tables, input: &Input<'_>) -> EntryPoint
         secure: tables.secure,
         tls: Arc::new(tables.tls),
         traffic: metrics.traffic().clone(),
+        signals: door.signals(None),
         metrics,
     }
 }

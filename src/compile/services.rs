@@ -258,7 +258,7 @@ impl Draft<'_> {
         for (name, value) in &check.headers {
             let field = format!("healthCheck.headers.{name}");
             let name: Option<http::HeaderName> = self.parse(&field, name, "is not a header name");
-            let value = self.parse(&field, value, "is not a header value");
+            let value = self.parse_secret(&field, value, "is not a header value");
             if let (Some(name), Some(value)) = (name, value) {
                 headers.append(name, value);
             }
@@ -330,6 +330,18 @@ impl Draft<'_> {
     ) -> Option<T> {
         text.parse()
             .map_err(|_| self.error(field, format!("{text:?} {complaint}")))
+            .ok()
+    }
+
+    /// [`Self::parse`] for what must not be repeated.
+    fn parse_secret<T: std::str::FromStr>(
+        &mut self,
+        field: &str,
+        text: &str,
+        complaint: &str,
+    ) -> Option<T> {
+        text.parse()
+            .map_err(|_| self.error(field, format!("the value {complaint}")))
             .ok()
     }
 

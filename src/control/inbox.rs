@@ -62,9 +62,14 @@ impl Inbox {
 
     /// Whether every provider that is waited for has said something.
     pub(super) fn is_complete(&self) -> bool {
-        self.slots
-            .values()
-            .all(|slot| slot.current.is_some() || slot.waiting.is_some())
+        self.silent().next().is_none()
+    }
+
+    /// The providers that have said nothing yet.
+    pub(super) fn silent(&self) -> impl Iterator<Item = &str> {
+        let silent = |slot: &Slot| slot.current.is_none() && slot.waiting.is_none();
+        let silent = self.slots.iter().filter(move |(_, slot)| silent(slot));
+        silent.map(|(name, _)| &**name)
     }
 
     /// Makes everything current that may be, and tells when the oldest of it arrived; `None` if there is nothing.

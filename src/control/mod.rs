@@ -111,13 +111,18 @@ impl Control {
     /// Waits for the first update of every provider, or until patience has ended: a provider whose source is absent must not keep the
     /// others from serving.
     async fn first(&mut self) -> Instant {
-        let patience = sleep(FIRST_PATIENCE);
-        tokio::pin!(patience);
         let start = Instant::now();
+        let patience = sleep_until(start + patience(&self.install));
+        let told = sleep_until(start + SILENT_WAIT);
+        tokio::pin!(patience, told);
         while !self.inbox.is_complete() {
             tokio::select! {
                 Some(update) = self.updates.recv() => self.inbox.put(update, Instant::now()),
                 () = &mut patience => break,
+                () = &mut told, if !told.is_elapsed() => {
+                    let providers: Vec<_> = self.inbox.silent().collect();
+                    info!(?providers, "waiting for the first configuration of these providers");
+                }
             }
         }
         self.inbox.take(Instant::now()).unwrap_or(start)
@@ -236,6 +241,18 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the first configuration waits for providers that say nothing. Who shares its port (`reusePort`) does better to wait: the others
+/// have what it has not got yet.
+pub fn patience(install: &Install) -> Duration {
+    let shared = install.entry_points.values().any(|entry| entry.reuse_port);
+    if shared {
+        Duration::from_secs(30)
+    } else {
+        Duration::from_secs(5)
+    }
+}
+
+/// A wait that is longer is told of.
+const SILENT_WAIT: Duration = Duration::from_secs(2);
 /// How often to look whether old snapshots are out of use.
 const FUNERALS: Duration = Duration::from_millis(250);

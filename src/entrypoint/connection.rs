@@ -16,6 +16,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::{
     EntryPoint, LAST_CALL, http1, http2,
+    limit::Place,
     proxy_protocol::{self, Outcome},
 };
 use crate::{
@@ -238,16 +239,18 @@ pub(super) async fn within<T>(
 pub(super) struct Open {
     worker: Rc<Worker>,
     metrics: EntryPointMetrics,
+    _place: Option<Place>,
 }
 
 impl Open {
-    pub(super) fn new(worker: &Rc<Worker>, index: usize) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, index: usize, place: Option<Place>) -> Self {
         let metrics = worker.snapshot().entry_points[index].metrics.clone();
         metrics.connection_opened();
         worker.connections.set(worker.connections.get() + 1);
         Self {
             worker: Rc::clone(worker),
             metrics,
+            _place: place,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod connection;
 mod http1;
 mod http2;
+mod limit;
 mod listener;
 mod proxy_protocol;
 mod tunnel;
@@ -13,7 +14,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-pub use listener::{Listener, bind, run};
+pub use limit::ConnectionLimit;
+pub use listener::{Listener, bind, listen, run};
 
 use crate::http1::request::Limits;
 
@@ -33,8 +35,10 @@ pub struct EntryPoint {
     pub timeouts: Timeouts,
     /// Requests on one connection at most (`transport.keepAliveMaxRequests`); 0 is no limit.
     pub max_requests: u64,
-    /// Connections of a worker at most: its share of `transport.maxConnections`, or of the open files allowed.
-    pub max_connections: usize,
+    /// `transport.maxConnections`; `None` is no limit.
+    pub limit: Option<Arc<ConnectionLimit>>,
+    /// Connections that a worker may have, at all entry points together, when this one takes one more: its share of the open files.
+    pub worker_connections: usize,
     /// Streams of one HTTP/2 connection at most (`http2.maxConcurrentStreams`).
     pub max_streams: u32,
     /// HPACK table size in bytes (`http2.maxDecoderHeaderTableSize`).

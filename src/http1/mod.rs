@@ -86,9 +86,19 @@ struct FramingFields {
 
 impl FramingFields {
     fn content_length(&mut self, value: &[u8]) {
-        // A repeated Content-Length could be merged when the values agree; nobody honest sends one.
+        // A repeated Content-Length could be merged when the values agree; no honest client sends one.
         match content_length(value) {
             Some(length) if self.length.is_none() => self.length = Some(length),
+            _ => self.doubtful = true,
+        }
+    }
+
+    /// [`Self::content_length`] of an answer: some servers and the frameworks in them both set it, to the same value (RFC 9110 section 8.6).
+    fn content_length_of_answer(&mut self, value: &[u8]) {
+        match content_length(value) {
+            Some(length) if self.length.is_none_or(|known| known == length) => {
+                self.length = Some(length);
+            }
             _ => self.doubtful = true,
         }
     }

@@ -93,7 +93,12 @@ fn parse_fields<'b>(
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| httparse::Error::HeaderName)?;
         match name {
-            header::CONTENT_LENGTH => framing.content_length(field.value),
+            header::CONTENT_LENGTH => {
+                framing.content_length_of_answer(field.value);
+                if headers.contains_key(header::CONTENT_LENGTH) {
+                    continue;
+                }
+            }
             header::TRANSFER_ENCODING => {
                 framing.transfer_encoding(field.value);
                 continue;
@@ -155,6 +160,10 @@ mod tests {
         for (text, expected) in [
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+                (200, Framing::Length(5), true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
                 (200, Framing::Length(5), true),
             ),
             (

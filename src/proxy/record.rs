@@ -144,12 +144,12 @@ impl Journey {
     }
 
     fn count(&self, arrival: &Arrival, sent: &Sent, duration: Duration) {
-        let grpc = self
-            .origin
-            .grpc_status
-            .as_ref()
-            .and_then(|status| status.get());
-        let code = grpc.unwrap_or(sent.status.as_u16());
+        let grpc = self.origin.grpc_status.as_ref();
+        let code = match grpc {
+            // A call that ends without saying how is "unknown" (the gRPC over HTTP/2 protocol), and never an HTTP status among these codes.
+            Some(status) => status.get().unwrap_or(GRPC_UNKNOWN),
+            None => sent.status.as_u16(),
+        };
         let mut sample = Sample::new(&arrival.method, arrival.protocol, code, duration);
         sample.bytes_in = sent.received;
         sample.bytes_out = sent.bytes;
@@ -159,7 +159,10 @@ impl Journey {
             .map(|tls| TlsLabel::of(tls.version, tls.cipher));
         let entry_point = self.entry_point();
         let Some(route) = &self.route else {
-            return entry_point.traffic.record(&sample);
+            if entry_point.signals.metrics {
+                entry_point.traffic.record(&sample);
+            }
+            return;
         };
         if route.signals.metrics {
             entry_point.traffic.record(&sample);
@@ -175,11 +178,11 @@ impl Journey {
         let Some(logged) = &arrival.logged else {
             return;
         };
-        if self
-            .route
-            .as_ref()
-            .is_some_and(|route| !route.signals.access_log)
-        {
+        let signals = match &self.route {
+            Some(route) => route.signals,
+            None => self.entry_point().signals,
+        };
+        if !signals.access_log {
             return;
         }
         let log = &self.worker.access_log;
@@ -233,6 +236,9 @@ impl Journey {
         self.exchange.connection.tls.as_ref()
     }
 }
+
+/// The gRPC status of calls that gave none.
+const GRPC_UNKNOWN: u16 = 2;
 
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()

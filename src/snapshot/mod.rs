@@ -106,6 +106,8 @@ pub struct EntryPoint {
     pub metrics: EntryPointMetrics,
     /// Where its requests are counted.
     pub traffic: TrafficMetrics,
+    /// The signals that requests show up in which no router took.
+    pub signals: Signals,
 }
 
 /// A router, ready to run.

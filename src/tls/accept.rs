@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::suites;
 use super::table::{Refusal, SniTable};
+use super::{subject, suites};
 use crate::challenge::{ALPN, Challenges};
 use crate::exchange::TlsSession;
 
@@ -72,17 +72,14 @@ pub fn session(connection: &ServerConnection, options: Arc<str>) -> TlsSession {
             .iter()
             .map(|certificate| certificate.to_vec())
             .collect(),
-        client_subject: certificates.first().and_then(|leaf| subject(leaf)),
+        client_subject: certificates.first().and_then(|leaf| subject_of(leaf)),
         h2: connection.alpn_protocol() == Some(b"h2"),
     }
 }
 
-/// The subject of a certificate in the order of RFC 2253: most specific part first.
-fn subject(certificate: &[u8]) -> Option<Arc<str>> {
+fn subject_of(certificate: &[u8]) -> Option<Arc<str>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let text = certificate.subject().to_string();
-    let parts: Vec<_> = text.split(", ").collect();
-    Some(parts.into_iter().rev().collect::<Vec<_>>().join(",").into())
+    Some(subject::line(certificate.subject()).into())
 }
 
 /// Why there is no TLS connection.

@@ -11,6 +11,7 @@ mod finding;
 mod hosts;
 mod options;
 mod selection;
+mod subject;
 mod suites;
 mod table;
 #[cfg(test)]

@@ -82,8 +82,8 @@ impl Upstream {
         for home in self.homes.borrow_mut().iter_mut() {
             let Some(kept) = home else { continue };
             kept.sweep();
-            // Beside us only the snapshot holds a server; when it is gone, so are its connections.
-            if Arc::strong_count(&kept.server) == 1 && Rc::strong_count(kept) == 1 {
+            // A server that goes is let go of: as long as we hold it, it is there for everybody who counts servers.
+            if kept.server.is_leaving() && kept.is_empty() && Rc::strong_count(kept) == 1 {
                 *home = None;
             }
         }
@@ -113,6 +113,10 @@ impl Home {
             idle.push(connection);
             self.server.metrics().idle_changed(1);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.shared.borrow().is_empty()
     }
 
     fn may_use_h2(&self, request: &Outgoing<'_>) -> bool {
@@ -242,7 +246,7 @@ impl Home {
             !leaving && !connection.is_closed() && !connection.idle_longer_than(timeout)
         });
         // The server may have been replaced by one that negotiates otherwise.
-        if self.idle.borrow().is_empty() && self.shared.borrow().is_empty() {
+        if self.is_empty() {
             self.h2.set(None);
         }
     }

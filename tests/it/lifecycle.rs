@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::support::{Backend, Proxy, Raw, Reply, all_to, backend, eventually, proxy};
+use crate::support::{
+    Backend, Proxy, Raw, Reply, all_to, backend, eventually, proxy, subject_is_traefik, within,
+};
 
 async fn slow_server() -> Backend {
     backend("slow")
@@ -145,7 +147,7 @@ async fn the_grace_period_ends() {
 
 #[tokio::test]
 async fn a_second_signal_forces_the_end() {
-    if crate::support::subject_is_traefik() {
+    if subject_is_traefik() {
         return;
     }
     let server = backend("hang")
@@ -369,7 +371,7 @@ async fn a_port_in_use_is_a_clear_error() {
 
 #[tokio::test]
 async fn a_drain_serves_the_last_request_of_a_kept_connection() {
-    if crate::support::subject_is_traefik() {
+    if subject_is_traefik() {
         return;
     }
     let server = slow_server().await;
@@ -392,4 +394,88 @@ async fn a_drain_serves_the_last_request_of_a_kept_connection() {
         (200, Some("close"))
     );
     assert!(proxy.exited().await.success());
+}
+
+#[tokio::test]
+async fn an_entry_point_counts_its_own_connections() {
+    if subject_is_traefik() {
+        return;
+    }
+    let server = slow_server().await;
+    let proxy = proxy(&all_to(&[server.url()]))
+        .install(&json!({"core": {"workers": 3}}))
+        .entry_point("small", &json!({"transport": {"maxConnections": 4}}))
+        .run()
+        .await;
+    // Those of another entry point do not count, and the limit is not cut into shares of the workers.
+    let mut others = Vec::new();
+    for _ in 0..12 {
+        others.push(TcpStream::connect(proxy.addr("web")).await.unwrap());
+    }
+    let mut ours = Vec::new();
+    for _ in 0..4 {
+        let mut raw = Raw::open(proxy.addr("small")).await;
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+        ours.push(raw);
+    }
+    let mut one_more = Raw::open(proxy.addr("small")).await;
+    one_more.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(one_more.head().await, "");
+    let page = proxy.metrics().await;
+    let refused = "portway_entrypoint_connections_refused_total{entrypoint=\"small\",reason=\"max_connections\"} 1";
+    let lines: Vec<_> = page
+        .lines()
+        .filter(|line| line.contains("refused"))
+        .collect();
+    assert!(lines.contains(&refused), "{lines:?}");
+    eventually("the log names the limit", async || {
+        let log = proxy.log();
+        log.contains("transport.maxConnections is reached")
+            .then_some(())
+    })
+    .await;
+    ours.pop();
+    eventually("there is room again", async || {
+        let mut raw = Raw::open(proxy.addr("small")).await;
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        raw.head().await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_can_connect_before_there_is_a_configuration() {
+    if subject_is_traefik() {
+        return;
+    }
+    let server = slow_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    // An engine that takes the connection and says nothing.
+    let _engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let endpoint = format!("unix://{}", socket.display());
+    let start = Instant::now();
+    let proxy = proxy(&all_to(&[server.url()]))
+        .install(&json!({"providers": {"docker": {"endpoint": endpoint}}}))
+        .no_wait()
+        .run()
+        .await;
+    eventually("it tells what it waits for", async || {
+        let told = proxy.log().contains("waiting for the first configuration");
+        assert!(
+            told || TcpStream::connect(proxy.addr("web")).await.is_err(),
+            "a client was let in before"
+        );
+        told.then_some(())
+    })
+    .await;
+    // What the file says is not held up for ever.
+    within(Duration::from_secs(30), "it serves", async || {
+        let answer = proxy.client().get("/").try_send().await.ok()?;
+        assert_eq!(answer.status, 200);
+        Some(())
+    })
+    .await;
+    assert!(start.elapsed() > Duration::from_secs(4));
 }

@@ -224,6 +224,8 @@ async fn metrics_have_traefiks_names_and_labels() {
     client.post("/", "body").await;
     client.call("BREW", "/").await;
     client.get("/").host("unknown.test").await;
+    let call = client.post("/", "").host("unknown.test");
+    call.header("Content-Type", "application/grpc").await;
     client.get("/").header("Accept", "text/event-stream").await;
     let metrics = eventually("the last request is counted", async || {
         let text = proxy.metrics().await;
@@ -236,6 +238,8 @@ async fn metrics_have_traefiks_names_and_labels() {
         r#"traefik_entrypoint_requests_total{code="200",entrypoint="web",method="POST",protocol="http"} 1"#,
         r#"traefik_entrypoint_requests_total{code="200",entrypoint="web",method="EXTENSION_METHOD",protocol="http"} 1"#,
         r#"traefik_entrypoint_requests_total{code="404",entrypoint="web",method="GET",protocol="http"} 1"#,
+        // A gRPC call that ends without a gRPC status is "unknown".
+        r#"traefik_entrypoint_requests_total{code="2",entrypoint="web",method="POST",protocol="grpc"} 1"#,
         r#"traefik_entrypoint_requests_total{code="200",entrypoint="web",method="GET",protocol="sse"} 1"#,
         r#"traefik_entrypoint_requests_bytes_total{code="200",entrypoint="web",method="POST",protocol="http"} 4"#,
         r#"traefik_entrypoint_request_duration_seconds_bucket{code="200",entrypoint="web",method="GET",protocol="http",le="0.1"} 1"#,
@@ -524,4 +528,34 @@ async fn internal_services_can_be_routed_to() {
             404
         );
     }
+}
+
+#[tokio::test]
+async fn an_entry_point_may_keep_its_requests_out_of_sight() {
+    let server = backend("server").run().await;
+    let proxy = proxy(&routed("Host(`shop.test`)", &[server.url()], ""))
+        .install(&json!({"accessLog": {"filePath": "{dir}/access.log"}}))
+        .entry_point(
+            "quiet",
+            &json!({"observability": {"accessLogs": false, "metrics": false}}),
+        )
+        .run()
+        .await;
+    for host in ["shop.test", "unknown.test"] {
+        let quiet = crate::support::Client::new(proxy.addr("quiet"));
+        quiet.host(host).get("/quiet").await;
+    }
+    proxy.client().host("unknown.test").get("/seen").await;
+    let logged = lines(&proxy, 1).await.join("\n");
+    assert!(
+        logged.contains("/seen") && !logged.contains("/quiet"),
+        "{logged}"
+    );
+    let page = proxy.metrics().await;
+    let of = |name: &str| {
+        let series = format!("entrypoint=\"{name}\",method");
+        page.lines()
+            .any(|line| line.contains("requests_total") && line.contains(&series))
+    };
+    assert!(of("web") && !of("quiet"), "{page}");
 }

@@ -177,6 +177,64 @@ async fn http_1_0_clients_are_served() {
 }
 
 #[tokio::test]
+async fn http_1_0_connections_live_on_when_asked_to() {
+    let server = backend("server")
+        .reply(|seen| match seen.path() {
+            "/chunked" => Reply::raw(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            ),
+            _ => Reply::status(200, "hello"),
+        })
+        .run()
+        .await;
+    let proxy = proxy(&all_to(&[server.url()])).run().await;
+    let request = |target: &str| {
+        format!("GET {target} HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+    };
+    let both = [request("/"), request("/")].concat();
+    let answer = exchange(proxy.addr("web"), both).await;
+    assert_eq!(answer.statuses(), [200, 200]);
+    for answer in answer.answers() {
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    // Without a length, the end of the connection is the end of the answer.
+    let answer = exchange(proxy.addr("web"), request("/chunked")).await;
+    assert_eq!(answer.answers()[0].header("connection"), Some("close"));
+    assert!(answer.closed);
+}
+
+#[tokio::test]
+async fn answers_without_a_body_are_followed_by_the_next() {
+    let server = backend("server")
+        .reply(|seen| match seen.path() {
+            "/204" => Reply::raw("HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"),
+            "/204-length" => Reply::raw("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"),
+            "/304" => Reply::raw("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"),
+            "/205" => Reply::raw("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n"),
+            _ => Reply::status(200, ""),
+        })
+        .run()
+        .await;
+    let proxy = proxy(&all_to(&[server.url()])).run().await;
+    let targets = ["/204", "/204-length", "/304", "/205", "/", "/204", "/"];
+    let requests: String = targets
+        .iter()
+        .map(|target| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
+    let answer = exchange(proxy.addr("web"), requests).await;
+    let text = answer.text();
+    assert_eq!(
+        answer.statuses(),
+        [204, 204, 304, 205, 200, 204, 200],
+        "{text}"
+    );
+    // Each head is followed by the next one and by nothing else.
+    for part in text.split("\r\n\r\n").filter(|part| !part.is_empty()) {
+        assert!(part.starts_with("HTTP/1.1 "), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn head_answers_keep_their_length_and_have_no_body() {
     let server = backend("server").run().await;
     let proxy = proxy(&all_to(&[server.url()])).run().await;

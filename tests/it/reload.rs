@@ -337,3 +337,37 @@ async fn nothing_that_is_thrown_at_it_stops_the_service() {
         assert!(proxy.is_running(), "{what}");
     }
 }
+
+#[tokio::test]
+async fn servers_that_are_gone_are_forgotten() {
+    if subject_is_traefik() {
+        return;
+    }
+    const WORKERS: usize = 2;
+    let mut urls = Vec::new();
+    let mut servers = Vec::new();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let server = backend(name).run().await;
+        urls.push(server.url());
+        servers.push(server);
+    }
+    let proxy = proxy(&all_to(&urls))
+        .install(&json!({"core": {"workers": WORKERS}}))
+        .run()
+        .await;
+    // Every worker has had to do with every server.
+    for _ in 0..WORKERS * urls.len() * 10 {
+        assert_eq!(proxy.client().get("/").await.status, 200);
+    }
+    proxy.write_routing("main.yml", &all_to(&urls[..1]));
+    within(
+        Duration::from_secs(20),
+        "the other servers are gone from the metrics",
+        async || {
+            let page = proxy.metrics().await;
+            assert!(page.contains(&urls[0]));
+            (!urls[1..].iter().any(|url| page.contains(url))).then_some(())
+        },
+    )
+    .await;
+}

@@ -65,7 +65,7 @@ pub struct Transport {
     /// `keepAliveMaxRequests`: the answer with this number closes the connection, 0 for no limit. Default 0.
     #[serde(skip_serializing_if = "unset")]
     pub keep_alive_max_requests: u64,
-    /// `maxConnections` (Portway): open client connections, 0 for what the file-descriptor limit allows. Default 0.
+    /// `maxConnections` (Portway): open client connections of the entry point, 0 for what the file-descriptor limit allows. Default 0.
     #[serde(skip_serializing_if = "unset")]
     pub max_connections: usize,
 }

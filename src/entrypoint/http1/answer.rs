@@ -49,7 +49,7 @@ pub(super) fn frame_of(
         return (frame, true, reusable);
     }
     if status == StatusCode::NO_CONTENT || status.is_informational() {
-        return (BodyFrame::Chunked, true, reusable);
+        return (BodyFrame::Unsaid, true, reusable);
     }
     match body.length() {
         Some(length) => (BodyFrame::Length(length), false, reusable),
@@ -79,6 +79,9 @@ pub(super) fn write_head(
     }
     if !reusable {
         out.extend_from_slice(b"Connection: close\r\n");
+    } else if version == Version::HTTP_10 {
+        // Only who asked for it comes here, and it waits for this word (RFC 9112 section C.2.2).
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -108,7 +111,12 @@ impl Sending {
             let mut waiting = false;
             while !self.ended && !waiting && !wire.borrow().output.is_full() {
                 match Pin::new(&mut self.body).poll_frame(cx) {
-                    Poll::Ready(frame) => self.take(frame, &mut wire.borrow_mut().output)?,
+                    Poll::Ready(frame) => {
+                        // A body of known length says when it is over, which saves asking it once more. It is asked here, because an
+                        // answer may be made of the request's body, which reads from the wire.
+                        let over = !self.chunked && self.body.is_end_stream();
+                        self.take(frame, over, &mut wire.borrow_mut().output)?;
+                    }
                     Poll::Pending => waiting = true,
                 }
             }
@@ -144,6 +152,7 @@ impl Sending {
     fn take(
         &mut self,
         frame: Option<Result<Frame<Bytes>, Fault>>,
+        over: bool,
         output: &mut Output,
     ) -> Result<(), Fault> {
         // A body of another length than announced would shift every answer behind it on this connection.
@@ -168,10 +177,7 @@ impl Sending {
                     output.push_chunk(data);
                 } else {
                     output.push(data);
-                    // A body of known length says when it is over, which saves asking it once more.
-                    if self.left.unwrap_or_default() == 0 && self.body.is_end_stream() {
-                        self.ended = true;
-                    }
+                    self.ended = over && self.left.unwrap_or_default() == 0;
                 }
             }
             Err(frame) => self.end(output, frame.trailers_ref()),
@@ -224,7 +230,7 @@ mod tests {
                 204,
                 Method::GET,
                 Version::HTTP_11,
-                (BodyFrame::Chunked, true, true),
+                (BodyFrame::Unsaid, true, true),
             ),
         ] {
             assert_eq!(

@@ -194,7 +194,6 @@ impl Server {
         self.discard_rest();
         let reusable = keep_alive
             && !last
-            && version == Version::HTTP_11
             && !self.worker.is_draining(self.entry.index)
             && matches!(self.wire.borrow().upload, Upload::Done)
             && self

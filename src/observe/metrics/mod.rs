@@ -223,7 +223,7 @@ impl EntryPointMetrics {
         self.with(|series| series.open_connections.add(-1));
     }
 
-    /// A connection was closed before its first request: `max_connections`, `accept_failed`.
+    /// A connection was closed before its first request: `max_connections`, `open_files`, `accept_failed`.
     pub fn connection_refused(&self, reason: &'static str) {
         self.with(|series| series.refused.increment(reason));
     }
