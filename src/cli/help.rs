@@ -154,8 +154,10 @@ Examples
 const ROLLOUT: &str = "portway rollout SERVICE [options]
 
 Replaces the running containers of a Compose service, the new ones first: starts as many new containers as run now, with what the
-Compose file says today (image, labels, environment); waits until each is healthy and Portway sends requests to it; then stops the
-old ones, each of which finishes what it is at. If a new container fails, all new ones are removed and the old ones go on serving.
+Compose file says today (image, labels, environment); waits until each is healthy, if it has a HEALTHCHECK, and Portway sends requests
+to it after a good health check or a first connection; then stops the old ones, each of which finishes what it is at. If a new container
+fails, or on Ctrl-C, all new ones are stopped in the same way and removed, and the old ones go on serving. A second Ctrl-C does not wait
+for what Docker is at. Containers of `docker compose run` are left alone.
 
   -f, --file FILE          Compose file; may be repeated
   -p, --project-name NAME  Compose project
@@ -164,6 +166,9 @@ old ones, each of which finishes what it is at. If a new container fails, all ne
       --replicas N         how many new containers; as many as run now if not given
       --timeout TIME       how long they may take to be ready: 90s, 5m; default 120s
       --api URL            Portway's API, http://HOST:PORT; otherwise 127.0.0.1:8080, else a Portway container's own is asked
+
+If no Portway can be asked, containers without a HEALTHCHECK count as ready when they take connections at the port of their label
+`loadbalancer.server.port`, or at the lowest that their image exposes; if there is none, nothing is replaced.
 
 Needs the `docker` command with Compose. A service with a `container_name` or a fixed host port cannot run twice, and so not be rolled.
 The new containers have new numbers (web-4 to web-6 after web-1 to web-3), which Compose goes on with.

@@ -37,6 +37,7 @@ mod protocols;
 mod proxy_protocol;
 mod reload;
 mod replica;
+mod rollout;
 mod routing;
 mod services;
 mod side_by_side;

@@ -29,6 +29,7 @@ mod stack;
 
 mod image;
 mod pressure;
+mod rollout;
 mod swarm;
 mod websocket;
 

@@ -1,12 +1,14 @@
 //! The Portway in front of the service: does it route to a container, and what became of the requests.
 
-use std::{net::IpAddr, process::Command, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use serde_json::Value;
 
 use super::{
+    docker::Docker,
     options::Options,
-    stack::{Container, succeed},
+    stack::Container,
+    standing::{Standing, lists, standing},
 };
 use crate::cli::ask::ask;
 
@@ -16,8 +18,12 @@ pub(super) enum Edge {
     /// Its API, `HOST:PORT`.
     Api(String),
     /// A container, whose API is asked from inside.
-    Inside(String),
+    Inside(String, Rc<Docker>),
 }
+
+/// Its services at one moment.
+#[derive(Debug)]
+pub(super) struct View(Vec<Value>);
 
 /// Requests of the service, by what became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,53 +35,45 @@ pub(super) struct Counts {
 
 impl Edge {
     /// The API that was named, else this machine's, else that of a Portway container.
-    pub(super) fn find(options: &Options, old: &[Container]) -> Result<Self, String> {
+    pub(super) fn find(
+        options: &Options,
+        docker: &Rc<Docker>,
+        old: &[Container],
+    ) -> Result<Self, String> {
         if let Some(url) = &options.api {
             let edge = Self::Api(authority(url)?);
             return edge
-                .services()
+                .view()
                 .map(|_| edge)
                 .map_err(|error| format!("{url}: {error}"));
         }
+        let knows = |edge: &Self| edge.view().is_ok_and(|view| view.names_any(old));
         let local = Self::Api(LOCAL.to_owned());
-        if local.routes_to_any(old) {
+        if knows(&local) {
             return Ok(local);
         }
-        let listed =
-            succeed(Command::new("docker").args(["ps", "--quiet", "--filter", EDGE_LABEL]))?;
+        let listed = docker.succeed(&["ps", "--quiet", "--filter", EDGE_LABEL])?;
         listed
             .split_whitespace()
-            .map(|id| Self::Inside(id.to_owned()))
-            .find(|edge| edge.routes_to_any(old))
-            .ok_or_else(|| format!("none at {LOCAL}, and in no container with {EDGE_LABEL}, that routes to the service; it needs `api.insecure`"))
-    }
-
-    /// Whether it sends requests to this container.
-    pub(super) fn routes_to(&self, container: &Container) -> bool {
-        self.routes_to_any(std::slice::from_ref(container))
+            .map(|id| Self::Inside(id.to_owned(), Rc::clone(docker)))
+            .find(knows)
+            .ok_or_else(|| format!("none at {LOCAL}, and in no container with {EDGE_LABEL}, that knows the service; it needs `api.insecure`"))
     }
 
     /// What was counted for the services that these containers belong to.
     pub(super) fn counts(&self, containers: &[Container]) -> Option<Counts> {
-        let names: Vec<String> = self
-            .services()
-            .ok()?
-            .iter()
-            .filter(|service| !servers_up(service, containers).is_empty())
+        let view = self.view().ok()?;
+        let services = view.0.iter();
+        let names: Vec<String> = services
+            .filter(|service| lists(service, containers))
             .filter_map(|service| service.get("name")?.as_str().map(str::to_owned))
             .collect();
         let metrics = self.get("/metrics").ok()?;
         count(&metrics, &names)
     }
 
-    fn routes_to_any(&self, containers: &[Container]) -> bool {
-        let services = self.services().unwrap_or_default();
-        services
-            .iter()
-            .any(|service| !servers_up(service, containers).is_empty())
-    }
-
-    fn services(&self) -> Result<Vec<Value>, String> {
+    /// Asks for its services.
+    pub(super) fn view(&self) -> Result<View, String> {
         let mut services = Vec::new();
         for page in 1..=MAX_PAGES {
             let text = self.get(&format!(
@@ -89,7 +87,7 @@ impl Edge {
                 break;
             }
         }
-        Ok(services)
+        Ok(View(services))
     }
 
     fn get(&self, target: &str) -> Result<String, String> {
@@ -102,11 +100,22 @@ impl Edge {
                     status => Err(format!("{target}: {status} {}", answer.reason)),
                 }
             }
-            Self::Inside(id) => {
+            Self::Inside(id, docker) => {
                 let url = format!("http://{LOCAL}{target}");
-                succeed(Command::new("docker").args(["exec", id, "wget", "-q", "-O", "-", &url]))
+                docker.succeed(&["exec", id, "wget", "-q", "-O", "-", &url])
             }
         }
+    }
+}
+
+impl View {
+    /// How a container stands, that is to take the place of `old` ones.
+    pub(super) fn standing(&self, container: &Container, old: &[Container]) -> Standing {
+        standing(&self.0, container, old)
+    }
+
+    fn names_any(&self, containers: &[Container]) -> bool {
+        self.0.iter().any(|service| lists(service, containers))
     }
 }
 
@@ -142,35 +151,6 @@ fn authority(url: &str) -> Result<String, String> {
         Some((_, port)) if port.parse::<u16>().is_ok() => Ok(host.to_owned()),
         _ => Ok(format!("{host}:80")),
     }
-}
-
-/// The servers of a service that are up and belong to one of the containers.
-fn servers_up<'a>(service: &'a Value, containers: &[Container]) -> Vec<&'a str> {
-    let Some(status) = service.get("serverStatus").and_then(Value::as_object) else {
-        return Vec::new();
-    };
-    let ours = |url: &str| {
-        address_of(url).is_some_and(|address| {
-            containers
-                .iter()
-                .any(|container| container.addresses.contains(&address))
-        })
-    };
-    status
-        .iter()
-        .filter(|(url, state)| state.as_str() == Some("UP") && ours(url))
-        .map(|(url, _)| &**url)
-        .collect()
-}
-
-fn address_of(url: &str) -> Option<IpAddr> {
-    let rest = url.split_once("://")?.1;
-    let authority = rest.split('/').next()?;
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next()?,
-        None => authority.split(':').next()?,
-    };
-    host.parse().ok()
 }
 
 /// Adds up `traefik_service_requests_total` of these services.
@@ -236,19 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_lead_to_addresses() {
-        for (url, expected) in [
-            ("http://10.0.0.2:80", Some("10.0.0.2")),
-            ("https://[fd00::2]:8443/x", Some("fd00::2")),
-            ("http://name:80", None),
-            ("nonsense", None),
-        ] {
-            assert_eq!(
-                address_of(url),
-                expected.map(|ip| ip.parse().unwrap()),
-                "{url}"
-            );
-        }
+    fn urls_lead_to_the_api() {
         for (url, expected) in [
             ("http://127.0.0.1:8080", Ok("127.0.0.1:8080")),
             ("edge", Ok("edge:80")),

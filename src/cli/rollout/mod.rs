@@ -1,51 +1,43 @@
 //! `portway rollout SERVICE`: replaces the containers of a Compose service without a gap. The new generation is started beside the old,
 //! takes over once it is healthy and in Portway's rotation, and only then the old one is stopped.
 
+mod docker;
 mod edge;
 mod options;
+mod signals;
 mod stack;
+mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::{
+    ffi::OsStr,
+    net::{IpAddr, SocketAddr, TcpStream},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
 
 use self::{
-    edge::{Counts, Edge},
+    docker::Docker,
+    edge::{Counts, Edge, View},
     options::Options,
+    signals::Signals,
     stack::{Container, Stack},
+    standing::Standing,
 };
 use super::{complain, say};
 
 /// Rolls a service over.
 pub(super) fn run(arguments: &[String]) -> ExitCode {
-    let options = match Options::of(arguments) {
-        Ok(options) => options,
-        Err(wrong) => {
-            complain(&format!("rollout: {wrong}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let interrupted = match watch_for_interrupt() {
-        Ok(flag) => flag,
-        Err(error) => {
-            complain(&format!("rollout: cannot watch for Ctrl-C: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut rollout = Rollout {
-        stack: Stack::new(&options),
-        edge: None,
-        options,
-        interrupted,
-        started: Instant::now(),
-    };
-    match rollout.roll() {
+    let rolled = Options::of(arguments).and_then(|options| {
+        let docker = Signals::watch()
+            .and_then(|signals| Docker::new(&[OsStr::new(docker::PROGRAM)], signals))
+            .map_err(|error| format!("cannot watch for Ctrl-C: {error}"))?;
+        Rollout::new(options, docker).roll()
+    });
+    match rolled {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&format!("rollout: {failure}"));
@@ -57,18 +49,30 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
 /// One rolling update under way.
 struct Rollout {
     options: Options,
+    docker: Rc<Docker>,
     stack: Stack,
     /// The Portway in front, if one was found.
     edge: Option<Edge>,
-    /// Set by Ctrl-C: the new generation is taken back, as long as the old one still stands.
-    interrupted: Arc<AtomicBool>,
     started: Instant,
 }
 
 impl Rollout {
+    fn new(options: Options, docker: Docker) -> Self {
+        let docker = Rc::new(docker);
+        Self {
+            stack: Stack::new(&options, Rc::clone(&docker)),
+            docker,
+            edge: None,
+            options,
+            started: Instant::now(),
+        }
+    }
+
     fn roll(&mut self) -> Result<(), String> {
-        let old = self.stack.containers()?;
-        if old.is_empty() {
+        // Whatever is there now is the old generation, whether it runs or not; whatever comes is the new one.
+        let old = self.stack.replicas()?;
+        let living = old.iter().filter(|container| container.lives()).count();
+        if living == 0 {
             return Err(format!(
                 "`{}` has no running container; start it with `docker compose up -d {0}`",
                 self.options.service
@@ -76,12 +80,11 @@ impl Rollout {
         }
         self.find_edge(&old);
         let before = self.counts(&old);
-        let wanted = self.options.replicas.unwrap_or(old.len());
+        let wanted = self.options.replicas.unwrap_or(living);
         self.tell(&format!(
-            "{}: {} running, starting {wanted} beside {}",
+            "{}: {living} running, starting {wanted} beside {}",
             self.options.service,
-            old.len(),
-            if old.len() == 1 { "it" } else { "them" }
+            if living == 1 { "it" } else { "them" }
         ));
         let fresh = match self.raise(&old, wanted) {
             Ok(fresh) => fresh,
@@ -95,84 +98,79 @@ impl Rollout {
 
     /// Starts the new generation and waits until every container of it takes requests.
     fn raise(&self, old: &[Container], wanted: usize) -> Result<Vec<Container>, String> {
-        self.stack.scale(old.len() + wanted)?;
+        self.go_on()?;
+        // Those that have ended count for Compose, too.
+        let scaled = self.stack.scale(old.len() + wanted);
+        self.go_on()?;
+        scaled?;
         let deadline = Instant::now() + self.options.timeout;
         let mut told: Vec<String> = Vec::new();
         loop {
             let fresh = self.fresh(old)?;
-            let mut ready = 0;
+            let view = self.edge.as_ref().map(Edge::view);
+            let mut waiting = Vec::new();
             for container in &fresh {
-                container.still_possible()?;
-                if container.is_ready() && self.is_routable(container) {
-                    ready += 1;
-                    if !told.contains(&container.id) {
+                self.still_possible(container)?;
+                match readiness(container, view.as_ref(), old) {
+                    Err(why) => waiting.push(format!("{} {why}", container.name)),
+                    Ok(how) if !told.contains(&container.id) => {
                         told.push(container.id.clone());
-                        self.tell(&format!("{} {}", container.name, self.ready_word()));
+                        self.tell(&format!("{} {how}", container.name));
                     }
+                    Ok(_) => {}
                 }
             }
-            if ready >= wanted && ready == fresh.len() {
+            self.go_on()?;
+            if fresh.len() < wanted {
+                waiting.push(format!("only {} of {wanted} were started", fresh.len()));
+            }
+            if waiting.is_empty() {
                 return Ok(fresh);
             }
-            if self.interrupted.load(Relaxed) {
-                return Err("interrupted".to_owned());
-            }
             if Instant::now() >= deadline {
-                return Err(self.why_late(&fresh, wanted));
+                return Err(format!(
+                    "not ready within {} s (--timeout): {}",
+                    self.options.timeout.as_secs(),
+                    waiting.join("; ")
+                ));
             }
             pause(POLL);
         }
     }
 
+    /// An error if somebody wants it to end.
+    fn go_on(&self) -> Result<(), String> {
+        match self.docker.signals().came() {
+            true => Err("interrupted".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     fn fresh(&self, old: &[Container]) -> Result<Vec<Container>, String> {
-        let mut containers = self.stack.all_containers()?;
+        let mut containers = self.stack.replicas()?;
         containers.retain(|container| old.iter().all(|known| known.id != container.id));
         Ok(containers)
     }
 
-    fn is_routable(&self, container: &Container) -> bool {
-        self.edge
-            .as_ref()
-            .is_none_or(|edge| edge.routes_to(container))
-    }
-
-    fn ready_word(&self) -> &'static str {
-        match self.edge {
-            Some(_) => "is healthy and takes requests",
-            None => "is healthy",
+    /// An error if it will not become ready any more, or if nothing would tell.
+    fn still_possible(&self, container: &Container) -> Result<(), String> {
+        container.still_possible()?;
+        if self.edge.is_none() && container.is_mute() {
+            return Err(format!(
+                "nothing tells when {} is ready: it has no HEALTHCHECK and no port, and no Portway was asked",
+                container.name
+            ));
         }
-    }
-
-    fn why_late(&self, fresh: &[Container], wanted: usize) -> String {
-        let mut waiting: Vec<String> = fresh
-            .iter()
-            .filter_map(|container| match (container.is_ready(), self.is_routable(container)) {
-                (false, _) => Some(format!("{} is {}", container.name, container.state())),
-                (true, false) => Some(format!("{} is healthy, but Portway does not route to it (traefik.enable, network, port?)", container.name)),
-                (true, true) => None,
-            })
-            .collect();
-        if fresh.len() < wanted {
-            waiting.push(format!("only {} of {wanted} were started", fresh.len()));
-        }
-        format!(
-            "not ready within {} s (--timeout): {}",
-            self.options.timeout.as_secs(),
-            waiting.join("; ")
-        )
+        Ok(())
     }
 
     /// Removes what was started; the old generation has served all the time.
     fn take_back(&self, old: &[Container], failure: &str) -> String {
-        let removed = self.fresh(old).and_then(|fresh| {
-            for container in &fresh {
-                for line in self.stack.last_words(container) {
-                    self.tell(&format!("{} | {line}", container.name));
-                }
-            }
-            self.stack.remove(&fresh)
-        });
-        match removed {
+        if self.docker.signals().count() > 1 {
+            // What Docker was asked for when it was left may still come into being.
+            pause(AFTERMATH);
+        }
+        match self.remove_fresh(old).and_then(|()| self.rest_again(old)) {
             Ok(()) => {
                 format!("{failure}\nThe new containers are removed, the old ones go on serving.")
             }
@@ -182,25 +180,61 @@ impl Rollout {
         }
     }
 
+    fn remove_fresh(&self, old: &[Container]) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            outcome = match self.fresh(old) {
+                Ok(fresh) if fresh.is_empty() => return Ok(()),
+                Ok(fresh) => self.discard(&fresh),
+                Err(error) => Err(error),
+            };
+        }
+        match self.fresh(old)? {
+            left if left.is_empty() => Ok(()),
+            left => Err(outcome.err().unwrap_or_else(|| names(&left))),
+        }
+    }
+
+    fn discard(&self, fresh: &[Container]) -> Result<(), String> {
+        for container in fresh {
+            for line in self.stack.last_words(container) {
+                self.tell(&format!("{} | {line}", container.name));
+            }
+        }
+        self.tell(&format!("taking back {}", names(fresh)));
+        // Some of them may serve already: they end what they are at, as the old ones would.
+        self.stack
+            .stop(fresh)
+            .and_then(|()| self.stack.remove(fresh))
+            .or_else(|_| self.stack.kill(fresh))
+    }
+
+    /// Stops those of the old generation again that had ended before, and that Compose has started beside the new one.
+    fn rest_again(&self, old: &[Container]) -> Result<(), String> {
+        let mut woken = self.stack.now(old)?;
+        let ended = |id: &str| old.iter().any(|known| known.id == id && !known.lives());
+        woken.retain(|container| container.lives() && ended(&container.id));
+        self.stack.stop(&woken)
+    }
+
     /// Stops the old generation: each finishes what it is at, which Portway no longer sends anything to.
     fn retire(&self, old: &[Container]) -> Result<(), String> {
-        let names: Vec<&str> = old.iter().map(|container| &*container.name).collect();
-        self.tell(&format!("stopping {}", names.join(", ")));
+        let left = |error| {
+            format!("the new containers serve, but the old ones could not all be removed: {error}")
+        };
+        let old = self.stack.now(old).map_err(left)?;
+        self.tell(&format!("stopping {}", names(&old)));
         self.stack
-            .stop(old)
-            .and_then(|()| self.stack.remove(old))
-            .map_err(|error| {
-                format!(
-                    "the new containers serve, but the old ones could not all be removed: {error}"
-                )
-            })
+            .stop(&old)
+            .and_then(|()| self.stack.kill(&old))
+            .map_err(left)
     }
 
     fn find_edge(&mut self, old: &[Container]) {
-        match Edge::find(&self.options, old) {
+        match Edge::find(&self.options, &self.docker, old) {
             Ok(edge) => self.edge = Some(edge),
             Err(why) => self.tell(&format!(
-                "no Portway asked ({why}): new containers count as ready when Docker says so; `--api URL` names one"
+                "no Portway asked ({why}): new containers count as ready when their HEALTHCHECK says so, or else when they take connections; `--api URL` names one"
             )),
         }
     }
@@ -231,6 +265,71 @@ impl Rollout {
 
 /// How often containers and Portway are looked at.
 const POLL: Duration = Duration::from_millis(250);
+/// How long Docker may take for the last of what it was asked.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// How often containers are removed that come into being meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// How one sees that a container takes requests, or why it is too early to say so.
+fn readiness(
+    container: &Container,
+    view: Option<&Result<View, String>>,
+    old: &[Container],
+) -> Result<&'static str, String> {
+    if !container.is_ready() {
+        return Err(format!("is {}", container.state()));
+    }
+    let checked = container.is_checked();
+    match view {
+        None if checked => Ok("is healthy"),
+        None => {
+            for port in &container.ports {
+                knock(&container.addresses, *port)?;
+            }
+            Ok("takes connections")
+        }
+        Some(Err(error)) => Err(format!("is running, but Portway does not answer: {error}")),
+        Some(Ok(view)) => match view.standing(container, old) {
+            Standing::Takes => Ok(TAKES),
+            Standing::Untried(_) if checked => Ok(TAKES),
+            Standing::Untried(address) => knock(&[address.ip()], address.port()).map(|()| TAKES),
+            Standing::Waits(reason) => Err(format!(
+                "is running, but Portway sends it nothing yet ({reason})"
+            )),
+            Standing::Absent => Err(
+                "is running, but Portway does not route to it (traefik.enable, network, port?)"
+                    .to_owned(),
+            ),
+        },
+    }
+}
+
+const TAKES: &str = "is healthy and takes requests";
+
+/// Whether one of the addresses takes connections, asked from here: what cannot be reached from here counts as not there.
+fn knock(addresses: &[IpAddr], port: u16) -> Result<(), String> {
+    let mut why = "it has no address".to_owned();
+    for address in addresses {
+        let address = SocketAddr::new(*address, port);
+        match TcpStream::connect_timeout(&address, KNOCK) {
+            Ok(_) => return Ok(()),
+            Err(error) => why = format!("{address}: {error}"),
+        }
+    }
+    Err(format!(
+        "is running, but does not take connections, as far as can be seen from here ({why}); a HEALTHCHECK would tell"
+    ))
+}
+
+const KNOCK: Duration = Duration::from_secs(1);
+
+fn names(containers: &[Container]) -> String {
+    let names: Vec<&str> = containers
+        .iter()
+        .map(|container| &*container.name)
+        .collect();
+    names.join(", ")
+}
 
 fn pause(time: Duration) {
     let end = Instant::now() + time;
@@ -240,33 +339,4 @@ fn pause(time: Duration) {
     {
         thread::park_timeout(left);
     }
-}
-
-/// A flag that Ctrl-C and SIGTERM set.
-fn watch_for_interrupt() -> std::io::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            runtime.block_on(async {
-                let mut terminate =
-                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-                let terminated = async {
-                    match &mut terminate {
-                        Some(signal) => drop(signal.recv().await),
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
-                    () = terminated => {}
-                }
-                set.store(true, Relaxed);
-            });
-        })?;
-    Ok(flag)
 }

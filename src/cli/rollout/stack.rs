@@ -1,20 +1,17 @@
-//! The Compose project, by way of the `docker` command: it knows the user's contexts, credentials and plugins.
+//! The Compose project, by way of the `docker` command.
 
-use std::{
-    net::IpAddr,
-    os::unix::process::CommandExt as _,
-    process::{Command, Output, Stdio},
-};
+use std::{net::IpAddr, rc::Rc};
 
 use serde_json::Value;
 
-use super::options::Options;
+use super::{docker::Docker, options::Options};
 
 /// A Compose service and how to reach it.
 #[derive(Debug)]
 pub(super) struct Stack {
     service: String,
     compose: Vec<String>,
+    docker: Rc<Docker>,
 }
 
 /// A container as Docker describes it.
@@ -23,36 +20,42 @@ pub(super) struct Container {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) addresses: Vec<IpAddr>,
+    /// Where it takes connections, as far as labels or the image say.
+    pub(super) ports: Vec<u16>,
     /// `running`, `exited`, `restarting`, ...
     status: String,
     /// `starting`, `healthy`, `unhealthy`; none without a `HEALTHCHECK`.
     health: Option<String>,
     restarts: u64,
+    /// Of `docker compose run`: no replica, whatever it does.
+    one_off: bool,
 }
 
 impl Stack {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, docker: Rc<Docker>) -> Self {
         Self {
             service: options.service.clone(),
             compose: options.compose.clone(),
+            docker,
         }
     }
 
-    /// The running containers of the service.
-    pub(super) fn containers(&self) -> Result<Vec<Container>, String> {
-        let mut containers = self.all_containers()?;
-        containers.retain(|container| container.status == "running");
+    /// The replicas of the service, those that have ended included.
+    pub(super) fn replicas(&self) -> Result<Vec<Container>, String> {
+        let listed = self.compose(&["ps", "--all", "--quiet", &self.service])?;
+        let ids: Vec<&str> = listed.split_whitespace().collect();
+        let mut containers = self.inspect(&ids)?;
+        containers.retain(|container| !container.one_off);
         Ok(containers)
     }
 
-    /// All its containers, those that have ended included.
-    pub(super) fn all_containers(&self) -> Result<Vec<Container>, String> {
-        let listed = self.compose(&["ps", "--all", "--quiet", &self.service])?;
-        let ids: Vec<&str> = listed.split_whitespace().collect();
-        inspect(&ids)
+    /// What has become of containers; those that are gone are left out.
+    pub(super) fn now(&self, containers: &[Container]) -> Result<Vec<Container>, String> {
+        let ids: Vec<&str> = containers.iter().map(|container| &*container.id).collect();
+        self.inspect(&ids)
     }
 
-    /// Starts containers until there are `count`; those that run stay as they are.
+    /// Starts containers until there are `count`. Those that run stay as they are; those that have ended count, too, and are started.
     pub(super) fn scale(&self, count: usize) -> Result<(), String> {
         let scale = format!("{}={count}", self.service);
         let up = [
@@ -69,18 +72,22 @@ impl Stack {
 
     /// Asks containers to end and waits for it: for each as long as its `stop_grace_period` allows.
     pub(super) fn stop(&self, containers: &[Container]) -> Result<(), String> {
-        docker_with(&["stop"], containers)
+        self.with(&["stop"], containers)
     }
 
+    /// Removes containers that have ended, with the volumes that are theirs alone.
     pub(super) fn remove(&self, containers: &[Container]) -> Result<(), String> {
-        docker_with(&["rm", "--force", "--volumes"], containers)
+        self.with(&["rm", "--volumes"], containers)
+    }
+
+    /// The same, whatever they are at.
+    pub(super) fn kill(&self, containers: &[Container]) -> Result<(), String> {
+        self.with(&["rm", "--force", "--volumes"], containers)
     }
 
     /// The last lines that a container has written, to explain why it failed.
     pub(super) fn last_words(&self, container: &Container) -> Vec<String> {
-        let Ok(output) =
-            output(Command::new("docker").args(["logs", "--tail", "5", &container.id]))
-        else {
+        let Ok(output) = self.docker.output(&["logs", "--tail", "5", &container.id]) else {
             return Vec::new();
         };
         let text = [output.stdout, output.stderr].concat();
@@ -91,13 +98,50 @@ impl Stack {
     }
 
     fn compose(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut command = Command::new("docker");
-        command.arg("compose").args(&self.compose).args(arguments);
-        succeed(&mut command)
+        let mut words = vec!["compose"];
+        words.extend(self.compose.iter().map(|word| &**word));
+        words.extend(arguments);
+        self.docker.succeed(&words)
+    }
+
+    fn with(&self, arguments: &[&str], containers: &[Container]) -> Result<(), String> {
+        if containers.is_empty() {
+            return Ok(());
+        }
+        let ids = containers.iter().map(|container| &*container.id);
+        let words: Vec<&str> = arguments.iter().copied().chain(ids).collect();
+        self.docker.succeed(&words).map(drop)
+    }
+
+    fn inspect(&self, ids: &[&str]) -> Result<Vec<Container>, String> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let output = self.docker.output(&[&["inspect"][..], ids].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim();
+        // One that is gone makes it fail, too; then that is all it complains of.
+        let gone = |line: &str| line.to_lowercase().contains("no such");
+        if !output.status.success() && (said.is_empty() || !said.lines().all(gone)) {
+            return Err(format!("docker inspect failed: {said}"));
+        }
+        let described: Vec<Value> = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("docker inspect: {error}: {said}"))?;
+        Ok(described.iter().filter_map(Container::of).collect())
     }
 }
 
 impl Container {
+    /// Whether it is there to serve, even if it is between two attempts.
+    pub(super) fn lives(&self) -> bool {
+        matches!(&*self.status, "running" | "restarting" | "paused")
+    }
+
+    /// Whether Docker itself finds out how it is.
+    pub(super) fn is_checked(&self) -> bool {
+        self.health.is_some()
+    }
+
     /// Whether Docker takes it for well.
     pub(super) fn is_ready(&self) -> bool {
         self.status == "running"
@@ -105,6 +149,11 @@ impl Container {
                 .health
                 .as_deref()
                 .is_none_or(|health| health == "healthy")
+    }
+
+    /// Whether nobody can tell from outside how it is.
+    pub(super) fn is_mute(&self) -> bool {
+        self.status == "running" && !self.is_checked() && self.ports.is_empty()
     }
 
     /// An error if it will not become ready any more.
@@ -138,6 +187,8 @@ impl Container {
             .flat_map(|network| [network.get("IPAddress"), network.get("GlobalIPv6Address")])
             .filter_map(|address| address?.as_str()?.parse().ok());
         Some(Self {
+            ports: ports(described),
+            one_off: label(described, "com.docker.compose.oneoff") == Some("True"),
             id: text("/Id")?.to_owned(),
             name: text("/Name")?.trim_start_matches('/').to_owned(),
             addresses: addresses.collect(),
@@ -153,59 +204,50 @@ impl Container {
     }
 }
 
-/// Describes containers; one that is gone meanwhile is left out.
-fn inspect(ids: &[&str]) -> Result<Vec<Container>, String> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let output = output(Command::new("docker").arg("inspect").args(ids))?;
-    let described: Vec<Value> = serde_json::from_slice(&output.stdout).map_err(|error| {
-        format!(
-            "docker inspect: {error}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )
-    })?;
-    Ok(described.iter().filter_map(Container::of).collect())
+fn label<'a>(described: &'a Value, name: &str) -> Option<&'a str> {
+    described.pointer("/Config/Labels")?.get(name)?.as_str()
 }
 
-fn docker_with(arguments: &[&str], containers: &[Container]) -> Result<(), String> {
-    if containers.is_empty() {
-        return Ok(());
-    }
-    let ids = containers.iter().map(|container| &container.id);
-    succeed(Command::new("docker").args(arguments).args(ids)).map(drop)
-}
-
-/// What a command printed.
-pub(super) fn succeed(command: &mut Command) -> Result<String, String> {
-    let output = output(command)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let shown: Vec<_> = command
-        .get_args()
-        .map(|word| word.to_string_lossy())
+/// The ports that labels name for Portway, or else the lowest one that the image exposes, which is what Portway takes then.
+fn ports(described: &Value) -> Vec<u16> {
+    let labels = described
+        .pointer("/Config/Labels")
+        .and_then(Value::as_object);
+    let mut named: Vec<u16> = labels
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| {
+            name.to_ascii_lowercase()
+                .ends_with(".loadbalancer.server.port")
+        })
+        .filter_map(|(_, port)| port.as_str()?.trim().parse().ok())
         .collect();
-    Err(format!(
-        "docker {} failed: {}",
-        shown.join(" "),
-        said.trim()
-    ))
-}
-
-fn output(command: &mut Command) -> Result<Output, String> {
-    // A process group of its own: Ctrl-C is for us, who then tidy up with the same command.
-    command
-        .process_group(0)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot run `docker`: {error} (is the Docker CLI installed?)"))
+    if named.is_empty() {
+        let exposed = described
+            .pointer("/Config/ExposedPorts")
+            .and_then(Value::as_object);
+        let lowest = exposed
+            .into_iter()
+            .flat_map(|ports| ports.keys())
+            .filter_map(|port| port.strip_suffix("/tcp")?.parse::<u16>().ok())
+            .min();
+        named.extend(lowest);
+    }
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A running container with these addresses.
+    pub(in crate::cli::rollout) fn container_at(addresses: &[&str]) -> Container {
+        let mut container = container(r#"{"Status": "running"}"#, 0);
+        container.addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        container
+    }
 
     fn container(state: &str, restarts: u64) -> Container {
         let described = format!(
@@ -226,6 +268,38 @@ mod tests {
                 "10.1.0.2".parse().unwrap()
             ]
         );
+        assert!(container.ports.is_empty() && !container.one_off);
+    }
+
+    #[test]
+    fn labels_and_the_image_name_ports() {
+        for (config, ports, one_off) in [
+            (r#"{}"#, &[][..], false),
+            (r#"{"Labels": null, "ExposedPorts": null}"#, &[], false),
+            (
+                r#"{"ExposedPorts": {"9000/tcp": {}, "8080/tcp": {}, "53/udp": {}}}"#,
+                &[8080],
+                false,
+            ),
+            (
+                r#"{"ExposedPorts": {"9000/tcp": {}}, "Labels": {"traefik.http.services.a.loadBalancer.server.port": "81",
+                    "traefik.http.services.b.loadbalancer.server.port": "80", "com.docker.compose.oneoff": "False"}}"#,
+                &[80, 81],
+                false,
+            ),
+            (
+                r#"{"Labels": {"com.docker.compose.oneoff": "True"}}"#,
+                &[],
+                true,
+            ),
+        ] {
+            let described = format!(
+                r#"{{"Id": "1", "Name": "/a", "State": {{"Status": "running"}}, "Config": {config}}}"#
+            );
+            let container = Container::of(&serde_json::from_str(&described).unwrap()).unwrap();
+            assert_eq!(container.ports, ports, "{config}");
+            assert_eq!(container.one_off, one_off, "{config}");
+        }
     }
 
     #[test]
