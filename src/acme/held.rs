@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    plan::{self, Held},
+    advice::{self, Advice, Life},
+    memory::{Memory, key_of},
+    plan::Held,
     stored::Stored,
 };
 use crate::tls::{Certificate, Tls};
 
 /// A resolver's own certificates, and those that others provide and that are valid.
-pub(super) fn held(stored: &Stored, tls: Option<&Tls>, now: i64) -> Vec<Held> {
+pub(super) fn held(stored: &Stored, memory: &Memory, tls: Option<&Tls>, now: i64) -> Vec<Held> {
     let ours = certificates(stored, tls);
     let configured = tls.map_or(&[][..], |tls| tls.certificates().configured());
     let theirs = configured.iter().filter(|one| {
@@ -24,14 +26,11 @@ pub(super) fn held(stored: &Stored, tls: Option<&Tls>, now: i64) -> Vec<Held> {
     });
     let own = ours.iter().map(|one| {
         let facts = one.facts();
+        let advice = memory.advice.get(&facts.fingerprint);
         Held {
             names: facts.names.clone(),
             fingerprint: facts.fingerprint.clone(),
-            renew_at: Some(plan::renew_at(
-                facts.not_before,
-                facts.not_after,
-                chance(one),
-            )),
+            renew_at: Some(renew_at(one, advice)),
         }
     });
     own.chain(theirs).collect()
@@ -43,6 +42,35 @@ pub(super) fn certificates(stored: &Stored, tls: Option<&Tls>) -> Vec<Arc<Certif
     texts
         .filter_map(|(chain, key)| Tls::parse(tls, chain.as_bytes(), key.as_bytes()).ok())
         .collect()
+}
+
+/// When to replace a certificate.
+pub(super) fn renew_at(certificate: &Certificate, advice: Option<&Advice>) -> i64 {
+    advice::renew_at(advice, life(certificate), chance(certificate))
+}
+
+/// From when until when it is valid.
+pub(super) fn life(certificate: &Certificate) -> Life {
+    let facts = certificate.facts();
+    Life {
+        start: facts.not_before,
+        end: facts.not_after,
+    }
+}
+
+/// What the authority calls it.
+pub(super) fn id(certificate: &Certificate) -> Option<String> {
+    advice::id_of(certificate.key().cert.first()?)
+}
+
+/// What the authority calls the stored certificate for exactly these names.
+pub(super) fn replaced_by(names: &[String], stored: &Stored, tls: Option<&Tls>) -> Option<String> {
+    let key = key_of(names);
+    let certificates = certificates(stored, tls);
+    let same = certificates
+        .iter()
+        .find(|one| key_of(&one.facts().names) == key);
+    id(same?)
 }
 
 /// A number that stays the same for a certificate.

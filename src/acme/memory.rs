@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::Ledger;
+use super::{advice::Advice, limits::Ledger};
 
 /// What is remembered of one resolver.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub(super) struct Memory {
     pub(super) attempts: BTreeMap<String, Attempts>,
     /// Orders under way, by set of names.
     pub(super) orders: BTreeMap<String, OpenOrder>,
+    /// When the authority would have certificates replaced, by their fingerprints.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) advice: BTreeMap<String, Advice>,
     /// What was used up of the authority's limits.
     pub(super) ledger: Ledger,
 }
@@ -39,6 +42,7 @@ impl Memory {
         self.attempts
             .retain(|_, attempts| attempts.next > now - OLD);
         self.orders.retain(|_, order| order.at > now - OLD);
+        self.advice.retain(|_, advice| advice.ask > now - OLD);
     }
 }
 

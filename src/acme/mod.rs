@@ -3,9 +3,11 @@
 //! [`Acme`] is a provider of certificates: what routers demand comes from the snapshot in force, what is issued goes the way of all
 //! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `solver` proves
 //! names; `client` speaks the protocol. `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`, and see to it
-//! that of several edges on one storage one orders; `memory` and `limits` are what must not be forgotten beside them; `report` is what is told of it all. `board` is what every
-//! edge answers challenges with; they are given by whoever looks into [`crate::challenge`].
+//! that of several edges on one storage one orders; `memory` and `limits` are what must not be forgotten beside them; `advice` is what
+//! authorities say about renewals; `report` is what is told of it all. `board` is what every edge answers challenges with; they are given
+//! by whoever looks into [`crate::challenge`].
 
+mod advice;
 mod board;
 mod client;
 mod held;
@@ -22,7 +24,10 @@ mod store;
 mod stored;
 mod vault;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{sync::Notify, task::JoinSet};
 
@@ -32,7 +37,7 @@ use crate::{
         Install,
         routing::{Certificate, Routing, Tls},
     },
-    observe::Resolvers,
+    observe::{Resolvers, clock_text},
     provider::{Provider, Running, Updates},
     snapshot::SnapshotCell,
 };
@@ -143,4 +148,10 @@ fn certificates_of<'a>(stored: impl IntoIterator<Item = &'a Stored>) -> Routing 
 fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A time in seconds since 1970, for people.
+fn time(seconds: i64) -> String {
+    let seconds = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    clock_text(SystemTime::UNIX_EPOCH + seconds)
 }

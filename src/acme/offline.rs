@@ -70,7 +70,7 @@ impl Storages {
     pub fn report(&self, snapshot: &Snapshot, all: bool) -> Resolvers {
         let (now, resolvers) = (now(), Resolvers::default());
         for (name, config, stored, memory) in &self.resolvers {
-            let held = held(stored, snapshot.tls.as_deref(), now);
+            let held = held(stored, memory, snapshot.tls.as_deref(), now);
             let (away, limits) = (Away::default(), Limits::of(&config.ca_server));
             let mut report = Report::new(&held, memory, &away, now);
             let mut demands = snapshot.demanded_of(name);

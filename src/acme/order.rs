@@ -23,6 +23,7 @@ use crate::tls::Certificate;
 pub(super) struct Issued {
     pub(super) chain: String,
     pub(super) key: String,
+    pub(super) certificate: Certificate,
 }
 
 /// Gets a certificate for `names`: by an order that is under way, or by a new one.
@@ -93,7 +94,18 @@ async fn begin<'a>(
         ?names,
         "a certificate is ordered"
     );
-    let (url, order) = client.new_order(names, &resolver.config().profile).await?;
+    let replaces = resolver.replaced_by(names);
+    let profile = &resolver.config().profile;
+    let (url, order) = client
+        .new_order(names, profile, replaces.as_deref())
+        .await?;
+    info!(
+        resolver = resolver.name(),
+        ?names,
+        order = url,
+        replaces = replaces.as_deref(),
+        "the authority has taken the order"
+    );
     let open = OpenOrder {
         at: now(),
         url,
@@ -172,6 +184,7 @@ impl Run<'_> {
                 resolver = self.resolver.name(),
                 name,
                 challenge = kind,
+                entry_point = solver.entry_point(),
                 "the challenge is answered"
             );
         }
@@ -290,6 +303,7 @@ impl Run<'_> {
         Ok(Issued {
             chain,
             key: self.open.key.clone(),
+            certificate: parsed,
         })
     }
 

@@ -56,6 +56,13 @@ impl<'a> Report<'a> {
             challenge,
             ..CertificateState::default()
         };
+        let advice = row.fingerprint.as_ref();
+        let advice = advice.and_then(|fingerprint| self.memory.advice.get(fingerprint));
+        if let Some(advice) = advice.filter(|advice| advice.is_given()) {
+            row.advised = true;
+            let explanation = Some(&advice.explanation).filter(|text| !text.is_empty());
+            row.explanation = explanation.cloned();
+        }
         if need.due <= self.now {
             self.blame(&mut row, need);
         }
@@ -75,6 +82,11 @@ impl<'a> Report<'a> {
             }
         };
         self.rows.push(row);
+    }
+
+    /// Whether a certificate of the resolver's own is good for some of what is asked for.
+    pub(super) fn is_about(&self, one: &Held) -> bool {
+        one.renew_at.is_some() && self.used.contains(&*one.fingerprint)
     }
 
     /// All rows, those of certificates that nobody asks for at the end.

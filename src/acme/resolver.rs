@@ -9,28 +9,32 @@ use std::{
 
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
-    task::{Id, JoinSet},
+    task::{AbortHandle, Id, JoinSet},
     time::sleep,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     client::{AccountKey, Client, Failure},
-    held::{certificates, held},
+    held::{self, certificates, held},
     limits::{Event, Limits},
     memory::{Memory, OpenOrder, key_of},
     now,
     order::{self, Issued},
-    plan::{self, Need, Step},
+    plan::{self, Held, Need, Step},
     report::{Away, Report},
     solver::Solver,
     store::{Document, Files, Store},
     stored::{Account, Stored},
+    time,
     vault::Vault,
 };
 use crate::{
-    challenge::Challenges, config::install::AcmeResolver, observe::Resolvers,
-    snapshot::SnapshotCell, tls::Certificate,
+    challenge::Challenges,
+    config::install::AcmeResolver,
+    observe::Resolvers,
+    snapshot::{Snapshot, SnapshotCell},
+    tls::Certificate,
 };
 
 /// A resolver.
@@ -43,6 +47,7 @@ pub(super) struct Resolver {
     solvers: Vec<Arc<Solver>>,
     session: AsyncMutex<Option<Arc<Client>>>,
     away: Mutex<Away>,
+    unserved: Mutex<Unserved>,
 }
 
 /// What all resolvers work with.
@@ -55,6 +60,9 @@ pub(super) struct Shared {
     /// Told when there are certificates to publish.
     pub(super) news: Arc<Notify>,
 }
+
+/// Certificates that are issued and not in force yet: their digests and names.
+type Unserved = Vec<([u8; 32], Vec<String>)>;
 
 /// The vault of each storage that resolvers name.
 pub(super) type Vaults = BTreeMap<String, Arc<Vault>>;
@@ -81,6 +89,7 @@ impl Resolver {
             shared: shared.clone(),
             session: AsyncMutex::default(),
             away: Mutex::default(),
+            unserved: Mutex::default(),
         })
     }
 
@@ -121,7 +130,8 @@ impl Resolver {
         let (snapshot, memory) = (self.shared.cell.load_full(), self.memory());
         let (limits, away) = (Limits::of(&self.config.ca_server), self.away().clone());
         let stored = self.stored();
-        let held = held(&stored, snapshot.tls.as_deref(), now);
+        self.tell_served(&snapshot);
+        let held = held(&stored, &memory, snapshot.tls.as_deref(), now);
         let mut report = Report::new(&held, &memory, &away, now);
         for need in plan::needs(&snapshot.demanded_of(&self.name), &held) {
             let step =
@@ -143,6 +153,10 @@ impl Resolver {
             }
         }
         let registered = stored.is_registered(&self.config.ca_server);
+        if acts && registered && away.until <= now {
+            let asked: Vec<&Held> = held.iter().filter(|one| report.is_about(one)).collect();
+            wake = wake.min(self.ask(orders, &asked, &memory, now));
+        }
         let resolvers = &self.shared.resolvers;
         resolvers.set_certificates(&self.name, registered, report.rows());
         Duration::from_secs((wake - now).max(1).cast_unsigned())
@@ -154,6 +168,86 @@ impl Resolver {
         orders.names.clear();
         // The other one may change the account.
         *self.session.lock().await = None;
+    }
+
+    /// Tells of certificates that are in force now.
+    fn tell_served(&self, snapshot: &Snapshot) {
+        let tls = snapshot.tls.as_deref();
+        let in_force = tls.map_or(&[][..], |tls| tls.certificates().configured());
+        self.unserved().retain(|(digest, names)| {
+            let served = in_force.iter().any(|one| one.digest() == digest);
+            if served {
+                info!(resolver = self.name, ?names, "the certificate is served");
+            }
+            !served
+        });
+    }
+
+    /// Asks the authority when it would have these certificates replaced, as far as it is time to; returns when it is time again.
+    fn ask(
+        self: &Arc<Self>,
+        orders: &mut Orders,
+        certificates: &[&Held],
+        memory: &Memory,
+        now: i64,
+    ) -> i64 {
+        let ask = |one: &&&Held| {
+            let advice = memory.advice.get(&one.fingerprint);
+            advice.map_or(now, |advice| advice.ask)
+        };
+        let due = certificates.iter().filter(|one| ask(one) <= now);
+        let due: Vec<String> = due.map(|one| one.fingerprint.clone()).collect();
+        let pause = certificates.iter().map(|one| ask(&one)).min();
+        let asking = orders
+            .asking
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
+        if !due.is_empty() && !asking {
+            orders.asking = Some(orders.tasks.spawn(Arc::clone(self).advised(due)));
+        }
+        pause.map_or(i64::MAX, |pause| pause.max(now + SHORTEST_ASK))
+    }
+
+    /// Asks for advice on the certificates with these fingerprints, and remembers it. What fails is asked for again later, and is no
+    /// matter for orders.
+    async fn advised(self: Arc<Self>, fingerprints: Vec<String>) {
+        let snapshot = self.shared.cell.load_full();
+        let mut own = certificates(&self.stored(), snapshot.tls.as_deref());
+        own.retain(|one| fingerprints.contains(&one.facts().fingerprint));
+        let session = self.session().await;
+        let mut all = self.memory().advice;
+        for certificate in &own {
+            let facts = certificate.facts();
+            let advice = all.entry(facts.fingerprint.clone()).or_default();
+            let asked = match (&session, held::id(certificate)) {
+                (_, None) => Ok((None, Some(NEVER))),
+                (Ok(client), Some(id)) => client.renewal(&id).await,
+                (Err(failure), _) => Err(failure.clone()),
+            };
+            match asked {
+                Ok((window, pause)) => {
+                    let pause = pause.map(|pause| pause.as_secs().cast_signed());
+                    let when = (now(), pause, fastrand::u64(..));
+                    if advice.take(window, held::life(certificate), when) {
+                        let at = held::renew_at(certificate, Some(advice));
+                        info!(resolver = self.name, names = ?facts.names, renewal = time(at), reason = advice.explanation, "the authority has said when to renew the certificate");
+                    }
+                }
+                Err(failure) => {
+                    advice.miss(now(), matches!(failure, Failure::Refused(_)));
+                    debug!(resolver = self.name, names = ?facts.names, error = %failure, "no advice when to renew the certificate");
+                }
+            }
+        }
+        all.retain(|fingerprint, _| fingerprints.contains(fingerprint));
+        let change = |_: &mut Stored, memory: &mut Memory| memory.advice.extend(all);
+        self.vault.change(self.key(), change).await;
+    }
+
+    /// What the authority calls the certificate that one for `names` will replace.
+    pub(super) fn replaced_by(&self, names: &[String]) -> Option<String> {
+        let snapshot = self.shared.cell.load_full();
+        held::replaced_by(names, &self.stored(), snapshot.tls.as_deref())
     }
 
     /// Gets one certificate, or notes why not.
@@ -177,10 +271,30 @@ impl Resolver {
             memory.orders.remove(&key);
             memory.ledger.note(now(), Event::Issued, names);
         };
-        self.vault.change(self.key(), change).await;
+        let certificate = &issued.certificate;
+        let waiting = (*certificate.digest(), names.to_owned());
+        self.unserved().push(waiting);
+        let stored = self.vault.change(self.key(), change).await;
         *self.away() = Away::default();
         self.shared.resolvers.count(&self.name, "issued");
-        info!(resolver = self.name, ?names, "the certificate is issued");
+        let (facts, renewal) = (certificate.facts(), held::renew_at(certificate, None));
+        info!(
+            resolver = self.name,
+            ?names,
+            issuer = facts.issuer_common_name,
+            until = time(facts.not_after),
+            renewal = time(renewal),
+            "the certificate is issued"
+        );
+        if stored {
+            let storage = &self.config.storage;
+            info!(
+                resolver = self.name,
+                ?names,
+                storage,
+                "the certificate is stored"
+            );
+        }
         self.shared.news.notify_one();
     }
 
@@ -359,6 +473,11 @@ impl Resolver {
         self.vault.stored(&self.name)
     }
 
+    fn unserved(&self) -> MutexGuard<'_, Unserved> {
+        let unserved = self.unserved.lock();
+        unserved.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn away(&self) -> MutexGuard<'_, Away> {
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -373,6 +492,8 @@ impl Resolver {
 struct Orders {
     tasks: JoinSet<()>,
     names: HashMap<Id, Vec<String>>,
+    /// The task that asks for advice, among the others.
+    asking: Option<AbortHandle>,
     /// Sets that wait for a limit, and until when, so that it is told once.
     held: HashMap<String, i64>,
 }
@@ -424,3 +545,7 @@ const MOST_ORDERS: usize = 4;
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// How long an authority that cannot be reached is left alone at most, in seconds.
 const LONGEST_PATIENCE: i64 = 300;
+/// How soon advice is asked for again at the earliest, in seconds: what failed is remembered by then.
+const SHORTEST_ASK: i64 = 30;
+/// How long a certificate that an authority has no name for is left alone.
+const NEVER: Duration = Duration::from_secs(24 * 3600);

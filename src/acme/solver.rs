@@ -68,6 +68,14 @@ impl Solver {
         }
     }
 
+    /// The entry point on which it answers, if it is one in particular.
+    pub(super) fn entry_point(&self) -> Option<&str> {
+        if let Self::Http { entry_point, .. } = self {
+            return Some(entry_point);
+        }
+        None
+    }
+
     /// Whether a wildcard can be proven.
     pub(super) fn proves_wildcards(&self) -> bool {
         match self {

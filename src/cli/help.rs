@@ -88,6 +88,8 @@ portway check -f COMPOSE_FILE [-f COMPOSE_FILE]... [--env-file FILE] [--profile 
 Reads the configuration as `portway run` would with the same options, file or variables, and prints everything that is wrong with it,
 one finding a line: FILE:LINE:COLUMN: error: OPTION: what is wrong (what to do). Nothing is started, and nobody is connected to.
 
+Says of every host that is served over TLS which certificate it would have: a configured one, one from a resolver, or the default one.
+
 With files or directories, checks them as routing configuration; a file that holds entry points or providers is checked as the
 install configuration, with everything it leads to.
 

@@ -74,13 +74,9 @@ impl Offline {
         ))
     }
 
-    /// Everything that is wrong with what `arguments`, the environment and files say: errors of the install configuration hide
-    /// nothing of what the routing configuration has.
-    pub(super) fn findings(arguments: &[String]) -> Vec<Diagnostic> {
+    /// Loads as much of it as can be read: errors of the install configuration hide nothing of what the routing configuration has.
+    pub(super) fn of(arguments: &[String]) -> Self {
         Self::of_install(read_all(arguments))
-            .compiled
-            .diagnostics()
-            .to_vec()
     }
 
     fn of_install(loaded: Loaded) -> Self {

@@ -81,6 +81,13 @@ impl Check<'_> {
             let hint = did_you_mean(&http.entry_point, &known);
             self.say(&join(path, "httpChallenge.entryPoint"), &message, hint);
         }
+        let server = acme.ca_server.strip_prefix("https://").unwrap_or_default();
+        let host = server.split(['/', ':']).next().unwrap_or_default();
+        if acme.eab.is_none() && NEEDS_EAB.contains(&host) {
+            let message = "is missing, and this authority registers no new account without it";
+            let hint = "it shows `kid` and `hmacEncoded` on its own site";
+            self.say(&join(path, "eab"), message, Some(hint.to_owned()));
+        }
         let duration = join(path, "certificatesDuration");
         if self.places.wrote(&duration) {
             let message = "has no effect: certificates say themselves when they end";
@@ -157,6 +164,14 @@ fn is_email(text: &str) -> bool {
     let plain = !text.contains(|c: char| c.is_whitespace() || c == ',');
     plain && parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
 }
+
+/// Authorities that know their accounts by other means first.
+const NEEDS_EAB: [&str; 4] = [
+    "acme.zerossl.com",
+    "dv.acme-v02.api.pki.goog",
+    "acme.ssl.com",
+    "acme.sectigo.com",
+];
 
 /// Base64url with or without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(

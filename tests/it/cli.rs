@@ -49,6 +49,61 @@ fn install(dir: &Path, routing: &str) -> String {
 const MISTAKES: &str = include_str!("../fixtures/mistakes.yml");
 
 #[test]
+fn check_says_which_certificate_each_host_gets() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let install = install(
+        dir.path(),
+        "http:
+  routers:
+    a: {rule: 'Host(`a.test`)', service: s, tls: {certResolver: le}}
+    b: {rule: 'Host(`b.test`)', service: s, tls: {}}
+  services: {s: {loadBalancer: {servers: [{url: 'http://127.0.0.1:1'}]}}}
+",
+    );
+    let flags = format!("--configFile={install}");
+    let (output, text) = run(dir.path(), &["check", &flags]);
+    // The file names no resolver.
+    assert!(
+        text.contains("there is no certificates resolver `le`"),
+        "{text}"
+    );
+    assert!(text.contains("a.test  the default certificate\n"), "{text}");
+    assert!(output.status.success(), "{text}");
+    let resolver = "certificatesResolvers: {le: {acme: {tlsChallenge: {}}}}\n";
+    let known = std::fs::read_to_string(&install).unwrap() + resolver;
+    write(dir.path(), "install.yml", &known);
+    let (_, text) = run(dir.path(), &["check", &flags]);
+    for line in [
+        "Certificates:\n",
+        "  a.test  from resolver `le` by tls-alpn-01\n",
+        "  b.test  the default certificate\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    let stack = "services:
+  edge:
+    image: portway
+    command: [--providers.docker=true, '--entryPoints.web.address=:443', --certificatesResolvers.le.acme.tlsChallenge=true]
+  app:
+    image: app
+    labels:
+      traefik.enable: 'true'
+      traefik.http.routers.app.rule: Host(`app.test`)
+      traefik.http.routers.app.tls.certResolver: le
+      traefik.http.services.app.loadBalancer.server.port: '80'
+";
+    let stack = write(dir.path(), "compose.yml", stack);
+    let (_, text) = run(dir.path(), &["check", "-f", &stack]);
+    assert!(
+        text.contains("app.test  from resolver `le` by tls-alpn-01"),
+        "{text}"
+    );
+}
+
+#[test]
 fn check_passes_good_files() {
     if subject_is_traefik() {
         return;

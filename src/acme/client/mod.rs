@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use super::advice::Window;
 use crate::config::install::AcmeResolver;
 use http::{Answer, Http};
 
@@ -40,6 +41,7 @@ struct Directory {
     new_nonce: String,
     new_account: String,
     new_order: String,
+    renewal_info: Option<String>,
 }
 
 /// An account as the authority knows it.
@@ -104,6 +106,7 @@ impl Client {
         &self,
         names: &[String],
         profile: &str,
+        replaces: Option<&str>,
     ) -> Result<(String, Order), Failure> {
         let identifiers: Vec<Value> = names
             .iter()
@@ -114,8 +117,42 @@ impl Client {
             wanted["profile"] = profile.into();
         }
         let url = &self.directory.new_order;
-        let answer = self.post(Some(&self.account), url, Some(&wanted)).await?;
+        let replaces = replaces.filter(|_| self.directory.renewal_info.is_some());
+        if let Some(replaces) = replaces {
+            wanted["replaces"] = replaces.into();
+        }
+        let mut answer = self.post(Some(&self.account), url, Some(&wanted)).await;
+        let unwilling = |failure: &Failure| UNWILLING.iter().any(|kind| failure.is(kind));
+        if let (Some(fields), Err(failure)) = (wanted.as_object_mut(), &answer)
+            && replaces.is_some()
+            && unwilling(failure)
+        {
+            // It may know nothing of the old certificate, or have been told already.
+            fields.remove("replaces");
+            answer = self.post(Some(&self.account), url, Some(&wanted)).await;
+        }
+        let answer = answer?;
         Ok((location(&answer)?, decode(&answer)?))
+    }
+
+    /// When the authority would have the certificate with this name (RFC 9773) replaced, if it says so, and how long to wait before asking
+    /// again.
+    pub(super) async fn renewal(
+        &self,
+        id: &str,
+    ) -> Result<(Option<Window>, Option<Duration>), Failure> {
+        let Some(base) = &self.directory.renewal_info else {
+            return Ok((None, Some(UNADVISED)));
+        };
+        let url = format!("{}/{id}", base.trim_end_matches('/'));
+        let answer = self.http.send(Method::GET, &url, None).await;
+        let answer = answer.map_err(Failure::Unreachable)?;
+        if !answer.status.is_success() {
+            return Err(Failure::Refused(Box::new(Problem::of(&answer))));
+        }
+        let pause = failure::retry_after(&answer.headers, SystemTime::now());
+        let info: RenewalInfo = decode(&answer)?;
+        Ok((Some(info.window()?), pause))
     }
 
     /// What has become of an order, and how long to wait before asking again.
@@ -241,6 +278,37 @@ pub(super) struct Order {
     pub(super) error: Option<Problem>,
 }
 
+/// What an authority says about a renewal.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RenewalInfo {
+    suggested_window: SuggestedWindow,
+    #[serde(default, rename = "explanationURL")]
+    explanation: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct SuggestedWindow {
+    start: String,
+    end: String,
+}
+
+impl RenewalInfo {
+    fn window(self) -> Result<Window, Failure> {
+        let seconds = |text: &str| {
+            let time = text.parse::<jiff::Timestamp>();
+            time.map(|time| time.as_second()).map_err(|error| {
+                Failure::Unreachable(format!("its advice cannot be read: {error}"))
+            })
+        };
+        Ok(Window {
+            start: seconds(&self.suggested_window.start)?,
+            end: seconds(&self.suggested_window.end)?,
+            explanation: self.explanation,
+        })
+    }
+}
+
 /// Whether the account may have certificates for a name.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Authorization {
@@ -339,6 +407,15 @@ fn alternates(answer: &Answer) -> Vec<String> {
         .collect()
 }
 
+/// Why an authority may refuse to take an order for the replacement of a certificate.
+const UNWILLING: [&str; 4] = [
+    "alreadyReplaced",
+    "malformed",
+    "unauthorized",
+    "serverInternal",
+];
+/// When to look again whether an authority gives advice by now.
+const UNADVISED: Duration = Duration::from_secs(24 * 3600);
 /// How often a nonce may be refused before the request is given up.
 const MOST_NONCES: u32 = 20;
 /// How many nonces are kept.

@@ -1,6 +1,7 @@
 //! `portway check`: everything that is wrong with a configuration, found by the code that loads it.
 
 mod containers;
+mod hosts;
 mod report;
 mod stack;
 mod state;
@@ -10,10 +11,14 @@ use std::{
     process::ExitCode,
 };
 
-use self::stack::{Arguments, Stack};
+use self::{
+    hosts::Host,
+    stack::{Arguments, Stack},
+};
 use super::{
     complain,
     offline::{self, Offline},
+    say,
 };
 use crate::config::Diagnostic;
 
@@ -24,7 +29,14 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
             let project = stack::read(&arguments);
             report::print(&Stack::of(&project), arguments.json)
         }
-        Ok(wanted) => offline::print(&wanted.findings()),
+        Ok(wanted) => {
+            let (findings, hosts) = wanted.findings();
+            let lines = hosts::lines(&hosts);
+            if !lines.is_empty() {
+                say(&format!("{}\n", lines.join("\n")));
+            }
+            offline::print(&findings)
+        }
         Err(wrong) => {
             complain(&wrong);
             ExitCode::FAILURE
@@ -65,22 +77,28 @@ impl Wanted {
         Ok(Self::Files { routing, install })
     }
 
-    fn findings(&self) -> Vec<Diagnostic> {
+    /// Everything found, and the certificate of every host.
+    fn findings(&self) -> (Vec<Diagnostic>, Vec<Host>) {
+        let (mut found, mut hosts) = (Vec::new(), Vec::new());
+        let mut load = |arguments: &[String]| {
+            let offline = Offline::of(arguments);
+            hosts.extend(Host::all(&offline));
+            offline.compiled.diagnostics().to_vec()
+        };
         match self {
-            Self::Stack(_) => Vec::new(),
-            Self::Install(arguments) => Offline::findings(arguments),
+            Self::Stack(_) => {}
+            Self::Install(arguments) => found = load(arguments),
             Self::Files { routing, install } => {
-                let mut found = Vec::new();
                 for path in install {
                     let named = format!("--configFile={}", path.display());
-                    found.extend(Offline::findings(&[named]));
+                    found.extend(load(&[named]));
                 }
                 if !routing.is_empty() {
                     found.extend_from_slice(Offline::load_files(routing).compiled.diagnostics());
                 }
-                found
             }
         }
+        (found, hosts)
     }
 }
 

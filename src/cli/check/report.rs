@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 use serde_json::{Value, json};
 
 use super::{
+    hosts::{self, Host},
     stack::{Group, Stack},
     state::{Entry, State},
 };
@@ -39,6 +40,11 @@ fn text(stack: &Stack<'_>) -> String {
     }
     if !stack.rest.is_empty() {
         lines.extend(stack.rest.iter().map(ToString::to_string));
+        lines.push(String::new());
+    }
+    let hosts = hosts::lines(&stack.hosts);
+    if !hosts.is_empty() {
+        lines.extend(hosts);
         lines.push(String::new());
     }
     let labels = stack.groups.iter().flat_map(|group| &group.labels);
@@ -156,5 +162,6 @@ fn as_json(stack: &Stack<'_>) -> Value {
             })
         })
         .collect();
-    json!({ "services": services, "findings": stack.rest })
+    let hosts: Vec<Value> = stack.hosts.iter().map(Host::as_json).collect();
+    json!({ "services": services, "certificates": hosts, "findings": stack.rest })
 }

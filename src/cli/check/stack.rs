@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     containers::{Reading, labelled},
+    hosts::Host,
     state::Entry,
 };
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stack<'p> {
     pub(super) groups: Vec<Group<'p>>,
+    /// The certificate of every host.
+    pub(super) hosts: Vec<Host>,
     /// Findings that belong to no label and no option.
     pub(super) rest: Vec<Diagnostic>,
 }
@@ -41,6 +44,7 @@ impl<'p> Stack<'p> {
     pub(super) fn of(project: &'p Project) -> Self {
         let mut stack = Self {
             groups: Vec::new(),
+            hosts: Vec::new(),
             rest: Vec::new(),
         };
         let edges: Vec<Edge<'_>> = project
@@ -58,7 +62,9 @@ impl<'p> Stack<'p> {
             .collect();
         let mut found = project.diagnostics.clone();
         for edge in &edges {
-            found.extend(edge.findings(project));
+            let (findings, hosts) = edge.findings(project);
+            found.extend(findings);
+            stack.hosts.extend(hosts);
         }
         if edges.is_empty() && !project.services.is_empty() {
             let offline = Offline::of_labels(statement(project, provider(project), None));
@@ -310,15 +316,15 @@ impl<'p> Edge<'p> {
         all.collect()
     }
 
-    /// Everything found when the stack is compiled as this proxy would compile it.
-    fn findings(&self, project: &Project) -> Vec<Diagnostic> {
+    /// Everything found, and the certificate of every host, when the stack is compiled as this proxy would compile it.
+    fn findings(&self, project: &Project) -> (Vec<Diagnostic>, Vec<Host>) {
         if let Some(place) = self.opaque {
             let message = "is another program, which starts the proxy in its own way: what it is told is not checked";
             let found = Diagnostic::warning(place.clone(), "", message);
             let offline = Offline::of_labels(statement(project, "docker", None));
             let mut all = offline.compiled.diagnostics().to_vec();
             all.push(found);
-            return all;
+            return (all, Vec::new());
         }
         let environment: Vec<(String, String)> = self
             .service
@@ -343,7 +349,7 @@ impl<'p> Edge<'p> {
         };
         let offline = Offline::in_container(loaded, &container, statements);
         found.extend_from_slice(offline.compiled.diagnostics());
-        found
+        (found, Host::all(&offline))
     }
 
     /// What the providers that read labels say.

@@ -1,5 +1,6 @@
 //! Certificates from a real authority: Pebble, which is strict, slow and refuses every other nonce when told to.
 
+mod advice;
 mod edges;
 mod gate;
 mod kills;

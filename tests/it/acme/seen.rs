@@ -109,6 +109,27 @@ async fn a_certificate_and_one_that_is_refused_are_seen_everywhere() {
     assert!(text.contains("a.test, b.test"), "{text}");
     assert!(text.contains("1 attempt failed: "), "{text}");
 
+    // A step is a line.
+    let log = proxy.log();
+    let mut from = 0;
+    for step in [
+        "the account is registered",
+        "a certificate is ordered",
+        "the authority has taken the order",
+        "the challenge is answered",
+        "the name is validated",
+        "the certificate is issued",
+        "the certificate is stored",
+        "the certificate is served",
+    ] {
+        let line = log.lines().skip(from).position(|line| {
+            line.contains(step) && (step.contains("account") || line.contains("b.test"))
+        });
+        from += line.unwrap_or_else(|| panic!("{step} after line {from}"));
+    }
+    assert!(log.contains("renewal=2"), "{log}");
+    assert!(!log.contains("PRIVATE KEY"));
+
     // Without the refused one all is well, also when nobody runs.
     proxy.write_routing("main.yml", &routing(&server, &["Host(`a.test`)"]));
     within(Duration::from_secs(20), "it is not asked for", async || {
