@@ -214,16 +214,23 @@ fn socket() -> (String, String) {
 }
 
 /// A Compose file of the repository, brought up beside others of its kind.
-struct Files {
+pub struct Files {
     file: &'static str,
-    /// Holds the override.
-    folder: tempfile::TempDir,
+    /// Holds what overrides it.
+    pub folder: tempfile::TempDir,
     project: String,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Files {
     fn up(file: &'static str, ports: &[(&'static str, SocketAddr)]) -> Self {
+        let files = Self::prepare(file, ports);
+        files.compose(&["up", "-d", "--wait"]);
+        files
+    }
+
+    /// Everything but `docker compose up`. What lies in `more.yml` is added, and `traefik.yml` may be changed.
+    pub fn prepare(file: &'static str, ports: &[(&'static str, SocketAddr)]) -> Self {
         let mut environment = vec![
             ("PORTWAY_IMAGE", IMAGES[0].to_owned()),
             ("APP_IMAGE", IMAGES[0].to_owned()),
@@ -240,7 +247,7 @@ impl Files {
             environment,
         };
         files.keep_to_itself();
-        files.compose(&["up", "-d", "--wait"]);
+        std::fs::write(files.folder.path().join("more.yml"), "services: {}\n").unwrap();
         files
     }
 
@@ -267,13 +274,14 @@ impl Files {
     }
 
     fn docker(&self, arguments: &[&str]) -> (String, bool) {
-        let more = self.folder.path().join("override.yml");
-        let more = more.to_string_lossy();
-        let compose = ["compose", "-p", &self.project, "-f", self.file, "-f", &more];
-        docker(&self.environment, &[&compose, arguments].concat())
+        let path = |name| self.folder.path().join(name).display().to_string();
+        let (own, more) = (path("override.yml"), path("more.yml"));
+        let compose = ["compose", "-p", &self.project, "-f", self.file];
+        let all = [&compose[..], &["-f", &own, "-f", &more], arguments].concat();
+        docker(&self.environment, &all)
     }
 
-    fn compose(&self, arguments: &[&str]) -> String {
+    pub fn compose(&self, arguments: &[&str]) -> String {
         let (text, well) = self.docker(arguments);
         assert!(well, "{arguments:?}: {text}");
         text

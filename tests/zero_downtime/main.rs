@@ -27,6 +27,7 @@ mod scenarios;
 #[path = "../../examples/zero-downtime/stack.rs"]
 mod stack;
 
+mod certificates;
 mod image;
 mod pressure;
 mod rollout;
