@@ -15,12 +15,12 @@ use crate::{
     admin::{Admin, Readiness},
     challenge::Challenges,
     compile::{MakeHook, Plugins, Workshop},
-    config::{Diagnostic, Install, install},
+    config::{Diagnostic, Install, Severity, install},
     control::{self, Control, Parts},
     drain::{Drain, Tasks},
     exchange::{Body, Response},
     middleware::Hook,
-    observe::{AccessLog, Log, Metrics, Resolvers, Sources},
+    observe::{AccessLog, FINDINGS, Log, Metrics, Resolvers, Sources},
     provider::{DockerProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
@@ -114,8 +114,11 @@ impl App {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .ok();
-        for diagnostic in &self.diagnostics {
-            tracing::warn!("{diagnostic}");
+        for found in &self.diagnostics {
+            match found.severity {
+                Severity::Info => tracing::info!(target: FINDINGS, "{found}"),
+                _ => tracing::warn!(target: FINDINGS, "{found}"),
+            }
         }
         let files = runtime::raise_open_files().context("limit of open files")?;
         let settings = settings(&self.install);

@@ -5,11 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use super::doors::{self, Door, split};
+use super::{
+    doors::{self, Door, split},
+    internal,
+};
 use crate::{
     config::{
         Diagnostic, Kind, Routing,
         definitions::{Defined, Name, Named, base_name, qualify, tls_name},
+        install::RuleSyntax,
         routing::{Observability, Router},
     },
     observe::ServerView,
@@ -139,7 +143,30 @@ impl<'a> Maker<'a> {
                 router.and_then(|router| router.observability.as_ref()),
                 door,
             ),
+            rule_syntax: wanted.and_then(|definition| self.rule_syntax(definition)),
         }
+    }
+
+    /// The syntax of a router that says none, if the install configuration says one for it.
+    fn rule_syntax(&self, definition: &Defined<Router>) -> Option<&'static str> {
+        let internal = &*definition.provider == internal::PROVIDER;
+        let syntax = doors::default_syntax(&self.snapshot.ledger.install)?;
+        (!internal && definition.object.rule_syntax.is_empty()).then_some(match syntax {
+            RuleSyntax::V2 => "v2",
+            RuleSyntax::V3 => "v3",
+        })
+    }
+
+    /// The findings of a router that is not served, with the errors of its entry point.
+    fn with_those_of(&self, door: Option<&Door<'_>>, own: &[Diagnostic]) -> Vec<Diagnostic> {
+        let path = door.map(|door| format!("entryPoints.{}.", door.name));
+        let of_door = self.findings.of_nobody.iter().filter(|found| {
+            found.is_error()
+                && path
+                    .as_ref()
+                    .is_some_and(|path| found.path.starts_with(path))
+        });
+        own.iter().chain(of_door).cloned().collect()
     }
 
     /// The routers that one would have become.
@@ -162,7 +189,12 @@ impl<'a> Maker<'a> {
                 })
                 .collect(),
         };
-        let mut parts = split(&self.doors, &definition.name, &known);
+        let mut parts = split(
+            &self.doors,
+            &definition.name,
+            &known,
+            router.entry_points.len(),
+        );
         if parts.is_empty() {
             parts.push((Arc::clone(&definition.name), Vec::new()));
         }
@@ -190,7 +222,8 @@ impl<'a> Maker<'a> {
                 },
                 tls_options: tls.map(|tls| tls_name(&tls.options, &definition.provider)),
                 observability: observability(router.observability.as_ref(), door),
-                ..refused(diagnostics)
+                rule_syntax: self.rule_syntax(definition),
+                ..refused(&self.with_those_of(door, diagnostics))
             };
             (name, entry)
         });

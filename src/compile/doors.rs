@@ -26,8 +26,7 @@ pub(super) struct Door<'a> {
 /// The entry points in the order of the install configuration.
 pub(super) fn doors(install: &Install) -> Vec<Door<'_>> {
     let defaults = install.default_entry_points();
-    let core = install.core.default_rule_syntax != RuleSyntax::default()
-        || install.core.strict_tls_options;
+    let core = default_syntax(install).is_some();
     let doors = install.entry_points.iter();
     doors
         .map(|(name, config)| Door {
@@ -43,18 +42,33 @@ pub(super) fn doors(install: &Install) -> Vec<Door<'_>> {
         .collect()
 }
 
+/// The rule syntax that `core` gives to routers without one. With Traefik it is there as soon as `core` is, whatever that says.
+pub(super) fn default_syntax(install: &Install) -> Option<RuleSyntax> {
+    let (core, places) = (&install.core, &install.places);
+    let ours = places.wrote("core.workers") || places.wrote("core.retryBudget");
+    let theirs = places.wrote("core.defaultRuleSyntax") || places.wrote("core.strictTLSOptions");
+    let changed = core.default_rule_syntax != RuleSyntax::default() || core.strict_tls_options;
+    let written = places.wrote("core") && (theirs || !ours);
+    (changed || written).then_some(core.default_rule_syntax)
+}
+
 /// A name, and the entry points that a router of this name is bound to.
 pub(super) type Part = (Name, Vec<usize>);
 
 /// The routers that one router becomes: one for each entry point that adds something, under a name of its own if there are several
-/// entry points, and one for all the others.
-pub(super) fn split(doors: &[Door<'_>], name: &Name, entry_points: &[usize]) -> Vec<Part> {
+/// entry points, and one for all the others. `named` is how many entry points it names, those that do not exist included.
+pub(super) fn split(
+    doors: &[Door<'_>],
+    name: &Name,
+    entry_points: &[usize],
+    named: usize,
+) -> Vec<Part> {
     let (with_model, plain): (Vec<usize>, Vec<usize>) = entry_points
         .iter()
         .partition(|index| doors[**index].has_model);
     let mut parts = Vec::with_capacity(with_model.len() + 1);
     for index in with_model {
-        let name = match entry_points.len() {
+        let name = match entry_points.len().max(named) {
             1 => Arc::clone(name),
             _ => format!("{}-{name}", doors[index].name).into(),
         };

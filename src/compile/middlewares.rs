@@ -217,12 +217,13 @@ impl<'a> Middlewares<'a> {
             return None;
         };
         if chain.middlewares.is_empty() {
-            findings.push(definition.error(
-                Kind::Middleware,
-                "chain.middlewares",
-                "the chain is empty",
-            ));
-            return None;
+            const FIELD: &str = "chain.middlewares";
+            if !definition.object.places.wrote(FIELD) {
+                findings.push(definition.error(Kind::Middleware, FIELD, "the chain is empty"));
+                return None;
+            }
+            let message = "the chain is empty and does nothing";
+            findings.push(definition.warning(Kind::Middleware, FIELD, message));
         }
         let mut steps = Vec::new();
         let mut complete = true;

@@ -9,7 +9,7 @@ use std::{
 use http::HeaderMap;
 use proptest::prelude::*;
 
-use super::{Compiled, Input, Workshop, compile, files::Files};
+use super::{Compiled, Input, Workshop, catalog, compile, files::Files};
 use crate::{
     config::{
         Diagnostic, Install, Severity, Sources, definitions::Definitions, load_install,
@@ -372,6 +372,189 @@ http:
         ),
         (1, true, true)
     );
+}
+
+#[test]
+fn a_core_that_is_written_splits_routers_and_so_do_names_that_lead_nowhere() {
+    let routers = "
+http:
+  routers:
+    a: {rule: Host(`a.test`), service: s, entryPoints: [web, alt]}
+    badep: {rule: Host(`b.test`), service: s, entryPoints: [web, nope]}
+    one: {rule: Host(`c.test`), service: s, entryPoints: [web]}
+  services:
+    s: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+";
+    let syntax = "--core.defaultrulesyntax=v3";
+    let workers = "--core.workers=2";
+    let slash = "--entrypoints.web.http.encodedcharacters.allowencodedslash=true";
+    let split = ["alt-a@file", "one@file", "web-a@file", "web-badep@file"];
+    for (flag, expected) in [
+        ("--ping=false", &["a@file", "badep@file", "one@file"][..]),
+        (workers, &["a@file", "badep@file", "one@file"]),
+        (syntax, &split),
+        ("--core.stricttlsoptions=false", &split),
+        (
+            slash,
+            &["a@file", "one@file", "web-a@file", "web-badep@file"],
+        ),
+    ] {
+        let flags = [
+            "--entrypoints.web.address=:80",
+            "--entrypoints.alt.address=:81",
+        ];
+        let mut bench = Bench::new(&[&flags[..], &[flag]].concat());
+        let snapshot = Arc::clone(&bench.load(routers).snapshot);
+        let mut names: Vec<&str> = snapshot.routes.iter().map(|route| &*route.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, expected, "{flag}");
+        let catalog = catalog(&snapshot);
+        let said = catalog.routers.values().map(|router| router.rule_syntax);
+        let by_core = flag.contains("syntax") || flag.contains("strict");
+        let wanted = by_core.then_some("v3");
+        assert!(said.into_iter().all(|syntax| syntax == wanted), "{flag}");
+    }
+}
+
+#[test]
+fn what_an_entry_point_has_wrong_is_told_there_and_once() {
+    let mut bench = Bench::new(&[
+        "--entrypoints.web.address=:80",
+        "--entrypoints.web.http.middlewares=ok@file,mw2@file",
+        "--entrypoints.web.http.tls.options=nope@file",
+    ]);
+    bench.load(
+        "
+http:
+  routers:
+    a: {rule: Host(`a.test`), service: s}
+    b: {rule: Host(`b.test`), service: s}
+    own: {rule: Host(`c.test`), service: s, tls: {options: mine}}
+  services:
+    s: {loadBalancer: {servers: [{url: 'http://10.0.0.1:80'}]}}
+  middlewares:
+    ok: {compress: {}}
+",
+    );
+    assert_eq!(
+        bench.found(),
+        [
+            "--entrypoints.web.http.tls.options: error: entryPoints.web.http.tls.options: the TLS options `nope@file` do not exist",
+            "--entrypoints.web.http.middlewares: error: entryPoints.web.http.middlewares[1]: the middleware `mw2@file` does not exist",
+            "r.yml:6:61: error: http.routers.own@file.tls.options: the TLS options `mine@file` do not exist",
+        ]
+    );
+    let catalog = catalog(&bench.live.as_ref().unwrap().snapshot);
+    assert_eq!(catalog.routers["a@file"].diagnostics.len(), 2);
+    assert_eq!(catalog.routers["own@file"].diagnostics.len(), 3);
+}
+
+/// What is written for a router, its service's balancer and its middleware, and what is said of it.
+type Odd<'t> = (&'t str, &'t str, &'t str, &'t str);
+
+#[test]
+fn what_traefik_serves_is_served() {
+    const MODE: &str = "healthCheck: {path: /h, mode: foo}";
+    const OBSERVED: &str = "observability: {traceVerbosity: foo}";
+    const NAME: &str = "headers: {customRequestHeaders: {'X A': b, X-C: d}}";
+    const BREAK: &str = "headers: {customResponseHeaders: {X-A: \"b\\nc\"}}";
+    const CONTROL: &str = "headers: {customRequestHeaders: {X-A: \"b\\u0001\"}}";
+    const DEPTH: &str = "ipAllowList: {sourceRange: [10.0.0.0/8], ipStrategy: {depth: -1}}";
+    let cases: &[Odd<'_>] = &[
+        (
+            "",
+            "sticky: {cookie: {sameSite: foo}}",
+            "",
+            "the default is used",
+        ),
+        ("", "sticky: {cookie: {sameSite: ''}}", "", ""),
+        ("", "strategy: ''", "", ""),
+        ("", MODE, "", "healthCheck.mode: unknown value"),
+        (
+            "",
+            "servers: [{url: 'http://10.0.0.1', scheme: https}]",
+            "",
+            "the `url` says it",
+        ),
+        ("priority: 1.0", "", "", ""),
+        (OBSERVED, "", "", "traceVerbosity: unknown value"),
+        ("parentRefs: []", "", "", ""),
+        (
+            "",
+            "",
+            "chain: {middlewares: []}",
+            "the chain is empty and does nothing",
+        ),
+        (
+            "",
+            "",
+            "compress: {encodings: []}",
+            "gzip, br and zstd are used",
+        ),
+        ("", "", "compress: {defaultEncoding: ''}", ""),
+        ("", "", DEPTH, "counts as 0"),
+        ("", "", NAME, "is not a header name, and left out"),
+        ("", "", BREAK, "sent as a blank"),
+        ("", "", CONTROL, "the header is removed"),
+    ];
+    for (router, balancer, middleware, said) in cases {
+        let servers = match balancer.starts_with("servers") {
+            true => "",
+            false => "servers: [{url: 'http://10.0.0.1'}], ",
+        };
+        let middleware = match *middleware {
+            "" => "compress: {}",
+            middleware => middleware,
+        };
+        let yaml = format!(
+            "
+http:
+  routers:
+    a: {{rule: Host(`a.test`), service: s, middlewares: [m], {router}}}
+  services:
+    s: {{loadBalancer: {{{servers}{balancer}}}}}
+  middlewares:
+    m: {{{middleware}}}
+"
+        );
+        let mut bench = Bench::web();
+        bench.load(&yaml);
+        let found = bench.found();
+        assert_eq!(found.is_empty(), said.is_empty(), "{yaml}{found:?}");
+        assert!(
+            found.iter().all(|line| line.contains("warning: ")),
+            "{found:?}"
+        );
+        assert!(found.concat().contains(said), "{yaml}{found:?}");
+        let served = bench.find("web", "http://a.test/");
+        assert_eq!(served.as_deref(), Some("a@file"), "{yaml}");
+    }
+}
+
+#[test]
+fn a_tls_version_that_nobody_knows_ends_nobodys_tls() {
+    for (options, usable) in [
+        ("minVersion: TLS12", true),
+        ("minVersion: '1.2'", true),
+        ("maxVersion: VersionSSL30", true),
+        ("minVersion: ''", true),
+        ("clientAuth: {clientAuthType: foo}", false),
+    ] {
+        let mut bench = Bench::new(&["--entrypoints.web.address=:443"]);
+        let yaml = format!(
+            "
+http:
+  routers:
+    a: {{rule: Host(`a.test`), service: s, tls: {{}}}}
+  services:
+    s: {{loadBalancer: {{servers: [{{url: 'http://10.0.0.1'}}]}}}}
+tls: {{options: {{default: {{{options}}}}}}}
+"
+        );
+        bench.load(&yaml);
+        let served = bench.find("web", "https://a.test/");
+        assert_eq!(served.is_some(), usable, "{options}: {:?}", bench.found());
+    }
 }
 
 #[test]

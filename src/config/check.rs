@@ -4,17 +4,20 @@
 use super::constraints::Constraint;
 use super::decode::{did_you_mean, join};
 use super::diagnostic::{About, Diagnostic, Places};
-use super::install::{EntryPoint, Install, RuleSyntax};
+use super::install::{
+    EntryPoint, EntryPointHttp, INTERNAL, Install, Ping, Prometheus, RedirectEntryPoint, RuleSyntax,
+};
 use super::resolvers;
 use super::template::RuleTemplate;
-use super::tree::{Node, Value};
 
-/// Everything found, errors and warnings.
-pub(super) fn check(install: &Install, places: &Places) -> Vec<Diagnostic> {
+/// Everything found, errors and warnings. What cannot mean anything, and what Traefik starts with all the same, costs a warning and is
+/// taken out of `install`.
+pub(super) fn check(install: &mut Install, places: &Places) -> Vec<Diagnostic> {
     let mut check = Check {
         install,
         places,
         found: Vec::new(),
+        repairs: Vec::new(),
     };
     for (name, door) in &install.entry_points {
         check.entry_point(name, door);
@@ -26,16 +29,41 @@ pub(super) fn check(install: &Install, places: &Places) -> Vec<Diagnostic> {
     check.providers();
     check.metrics();
     check.core();
-    let mut found = check.found;
+    let Check {
+        mut found, repairs, ..
+    } = check;
     found.extend(resolvers::check(install, places));
+    for repair in repairs {
+        repair(install);
+    }
     found
+}
+
+/// Gives options that are there and empty, as an unset variable leaves them, their defaults.
+pub(super) fn fill_in(install: &mut Install) {
+    if let Some(ping) = install.ping.as_mut().filter(|it| it.entry_point.is_empty()) {
+        ping.entry_point = INTERNAL.to_owned();
+    }
+    let prometheus = install.metrics.prometheus.as_mut();
+    if let Some(prometheus) = prometheus.filter(|it| it.entry_point.is_empty()) {
+        prometheus.entry_point = INTERNAL.to_owned();
+    }
+    for door in install.entry_points.values_mut() {
+        if door.http.max_header_bytes == 0 {
+            door.http.max_header_bytes = EntryPointHttp::default().max_header_bytes;
+        }
+    }
 }
 
 struct Check<'a> {
     install: &'a Install,
     places: &'a Places,
     found: Vec<Diagnostic>,
+    repairs: Vec<Repair>,
 }
+
+/// Takes something out of an install configuration that nothing can be done with.
+type Repair = Box<dyn FnOnce(&mut Install)>;
 
 impl Check<'_> {
     fn entry_point(&mut self, name: &str, door: &EntryPoint) {
@@ -58,7 +86,7 @@ impl Check<'_> {
         if let Some(redirections) = &door.http.redirections {
             let path = join(&path, "http.redirections.entryPoint");
             match &redirections.entry_point {
-                Some(redirect) => self.redirect_target(&join(&path, "to"), name, &redirect.to),
+                Some(redirect) => self.redirect(&join(&path, "to"), name, redirect),
                 None => self.error(&path, "is missing: where to redirect", None),
             }
         }
@@ -78,39 +106,43 @@ impl Check<'_> {
         }
     }
 
-    fn redirect_target(&mut self, path: &str, own_name: &str, to: &str) {
+    /// Traefik serves an entry point whose redirection leads nowhere without one.
+    fn redirect(&mut self, path: &str, own_name: &str, redirect: &RedirectEntryPoint) {
+        let to = redirect.to.as_str();
         let port = to.strip_prefix(':').map(str::parse::<u16>);
-        match port {
-            Some(Ok(_)) => {}
-            Some(Err(_)) => self.error(path, &format!("{to:?} is not a port"), None),
-            None if to.is_empty() => {
-                self.error(
-                    path,
-                    "is missing: an entry point's name or a port such as `:443`",
-                    None,
-                );
+        let (wrong, hint) = match port {
+            Some(Ok(_)) => return,
+            Some(Err(_)) => (format!("{to:?} is not a port"), None),
+            None if to.is_empty() => ("says nowhere to redirect to".to_owned(), None),
+            None if to == own_name => {
+                self.warning(path, "redirects to itself", None);
+                return;
             }
-            None if to == own_name => self.error(path, "redirects to itself", None),
-            None => self.named_entry_point(path, to),
-        }
+            None => match self.missing_entry_point(to) {
+                None => return,
+                Some(missing) => missing,
+            },
+        };
+        let hint = hint.or_else(|| Some("name an entry point or a port such as `:443`".to_owned()));
+        let message = format!("{wrong}: nothing is redirected");
+        self.warning(path, &message, hint.as_deref());
+        let name = own_name.to_owned();
+        self.repair(move |install| {
+            if let Some(door) = install.entry_points.get_mut(&name) {
+                door.http.redirections = None;
+            }
+        });
     }
 
-    /// A reference to an entry point.
-    fn named_entry_point(&mut self, path: &str, name: &str) {
-        if !self.install.entry_points.contains_key(name) {
-            let known: Vec<&str> = self
-                .install
-                .entry_points
-                .keys()
-                .map(String::as_str)
-                .collect();
-            let hint = did_you_mean(name, &known);
-            self.error(
-                path,
-                &format!("there is no entry point {name:?}"),
-                hint.as_deref(),
-            );
+    /// What is wrong with a reference to an entry point, and what may have been meant.
+    fn missing_entry_point(&self, name: &str) -> Option<(String, Option<String>)> {
+        let doors = &self.install.entry_points;
+        if doors.contains_key(name) {
+            return None;
         }
+        let known: Vec<&str> = doors.keys().map(String::as_str).collect();
+        let message = format!("there is no entry point {name:?}");
+        Some((message, did_you_mean(name, &known)))
     }
 
     /// Known parts of an entry point that do nothing yet.
@@ -155,18 +187,47 @@ impl Check<'_> {
     }
 
     fn internal_services(&mut self) {
-        if let Some(ping) = &self.install.ping {
-            if !ping.manual_routing {
-                self.named_entry_point("ping.entryPoint", &ping.entry_point);
-            }
-            if !(100..1000).contains(&ping.terminating_status_code) {
-                self.error("ping.terminatingStatusCode", "is not an HTTP status", None);
-            }
+        let install = self.install;
+        if let Some(ping) = &install.ping {
+            self.ping(ping);
         }
-        if let Some(prometheus) = &self.install.metrics.prometheus
-            && !prometheus.manual_routing
+        if let Some(prometheus) = &install.metrics.prometheus {
+            self.metrics_entry_point(prometheus);
+        }
+    }
+
+    fn ping(&mut self, ping: &Ping) {
+        if !ping.manual_routing
+            && let Some((missing, hint)) = self.missing_entry_point(&ping.entry_point)
         {
-            self.named_entry_point("metrics.prometheus.entryPoint", &prometheus.entry_point);
+            let message = format!("{missing}: `/ping` is answered nowhere");
+            self.warning("ping.entryPoint", &message, hint.as_deref());
+            self.repair(|install| {
+                if let Some(ping) = &mut install.ping {
+                    ping.manual_routing = true;
+                }
+            });
+        }
+        if !(100..1000).contains(&ping.terminating_status_code) {
+            let usual = Ping::default().terminating_status_code;
+            let message = format!("is not an HTTP status: {usual} is used");
+            self.warning("ping.terminatingStatusCode", &message, None);
+            self.repair(move |install| {
+                if let Some(ping) = &mut install.ping {
+                    ping.terminating_status_code = usual;
+                }
+            });
+        }
+    }
+
+    fn metrics_entry_point(&mut self, prometheus: &Prometheus) {
+        if !prometheus.manual_routing
+            && let Some((missing, hint)) = self.missing_entry_point(&prometheus.entry_point)
+        {
+            let message = format!("{missing}: `/metrics` is answered nowhere");
+            let path = "metrics.prometheus.entryPoint";
+            self.warning(path, &message, hint.as_deref());
+            self.repair_metrics(|prometheus| prometheus.manual_routing = true);
         }
     }
 
@@ -191,8 +252,9 @@ impl Check<'_> {
         if let Some(file) = &providers.file {
             match (file.directory.is_empty(), file.filename.is_empty()) {
                 (true, true) => {
-                    let message = "needs `filename` or `directory`";
-                    self.error("providers.file", message, None);
+                    let message = "reads nothing: it has neither `filename` nor `directory`";
+                    self.warning("providers.file", message, None);
+                    self.repair(|install| install.providers.file = None);
                 }
                 (false, false) => {
                     let message = "is ignored, because `directory` is set too";
@@ -231,8 +293,12 @@ impl Check<'_> {
         };
         let rising = prometheus.buckets.windows(2).all(|pair| pair[0] < pair[1]);
         if !rising {
-            let message = "the bounds must rise";
-            self.error("metrics.prometheus.buckets", message, None);
+            let message = "the bounds do not rise: they are sorted";
+            self.warning("metrics.prometheus.buckets", message, None);
+            self.repair_metrics(|prometheus| {
+                prometheus.buckets.sort_by(f64::total_cmp);
+                prometheus.buckets.dedup();
+            });
         }
         for label in prometheus.header_labels.keys() {
             let mut chars = label.chars();
@@ -241,7 +307,12 @@ impl Check<'_> {
                 .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
             if !starts || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
                 let path = format!("metrics.prometheus.headerLabels.{label}");
-                self.error(&path, "is not a label name: letters, digits and `_`", None);
+                let message = "is not a label name, and left out";
+                self.warning(&path, message, Some("use letters, digits and `_`"));
+                let label = label.clone();
+                self.repair_metrics(move |prometheus| {
+                    prometheus.header_labels.remove(&label);
+                });
             }
         }
     }
@@ -264,6 +335,18 @@ impl Check<'_> {
                 self.warning(path, "has no effect: Portway does not call home", None);
             }
         }
+    }
+
+    fn repair(&mut self, repair: impl FnOnce(&mut Install) + 'static) {
+        self.repairs.push(Box::new(repair));
+    }
+
+    fn repair_metrics(&mut self, repair: impl FnOnce(&mut Prometheus) + 'static) {
+        self.repair(|install| {
+            if let Some(prometheus) = &mut install.metrics.prometheus {
+                repair(prometheus);
+            }
+        });
     }
 
     fn error(&mut self, path: &str, message: &str, hint: Option<&str>) {
@@ -292,50 +375,6 @@ fn collide(a: &EntryPoint, b: &EntryPoint) -> bool {
     same_port && same_host && !(a.reuse_port && b.reuse_port)
 }
 
-/// Takes options that are gone, or stand in the wrong place, out of the tree; each is an error that says what to write instead.
-pub(super) fn take_removed(root: &mut Node) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let gone = REMOVED
-        .iter()
-        .map(|entry| (entry, "is gone since Traefik 3"));
-    let misplaced = MISPLACED
-        .iter()
-        .map(|entry| (entry, "does not belong here"));
-    for ((path, instead), message) in gone.chain(misplaced) {
-        let names: Vec<&str> = path.split('.').collect();
-        let mut taken = Vec::new();
-        take(root, &names, "", &mut taken);
-        let errors = taken
-            .into_iter()
-            .map(|(path, node)| Diagnostic::error(node.key, path, message).with_hint(*instead))
-            .map(|found| found.about(About::UnknownOption));
-        found.extend(errors);
-    }
-    found
-}
-
-/// Removes what a path leads to; `*` stands for any name.
-fn take(node: &mut Node, names: &[&str], path: &str, taken: &mut Vec<(String, Node)>) {
-    let Some((name, rest)) = names.split_first() else {
-        return;
-    };
-    let Value::Map { children, .. } = &mut node.value else {
-        return;
-    };
-    for mut child in std::mem::take(children) {
-        let path = join(path, &child.name);
-        let fits = *name == "*" || child.name.eq_ignore_ascii_case(name);
-        if fits && rest.is_empty() {
-            taken.push((path, child));
-            continue;
-        }
-        if fits {
-            take(&mut child, rest, &path, taken);
-        }
-        children.push(child);
-    }
-}
-
 const UNSUPPORTED: &str = "is known, but not supported by this version";
 
 /// What `providers.precedence` may name.
@@ -357,59 +396,4 @@ const PROVIDERS: &[&str] = &[
     "rest",
     "swarm",
     "zookeeper",
-];
-
-/// Options of Traefik 2 that Traefik 3 refuses, and what to do instead.
-const REMOVED: &[(&str, &str)] = &[
-    ("pilot", "remove it"),
-    ("hub", "remove it"),
-    (
-        "experimental.http3",
-        "remove it, and set `http3: {}` on the entry points",
-    ),
-    ("experimental.hub", "remove it"),
-    ("metrics.influxDB", "use `metrics.influxDB2`"),
-    ("providers.consul.namespace", "use `namespaces`"),
-    ("providers.consulCatalog.namespace", "use `namespaces`"),
-    ("providers.nomad.namespace", "use `namespaces`"),
-    ("providers.docker.swarmMode", "use `providers.swarm`"),
-    (
-        "providers.docker.swarmModeRefreshSeconds",
-        "use `providers.swarm.refreshSeconds`",
-    ),
-    ("providers.marathon", "remove it"),
-    ("providers.rancher", "remove it"),
-    ("providers.*.tls.caOptional", "remove it"),
-    ("providers.*.endpoint.tls.caOptional", "remove it"),
-    ("tracing.datadog", "use `tracing.otlp`"),
-    ("tracing.elastic", "use `tracing.otlp`"),
-    ("tracing.haystack", "use `tracing.otlp`"),
-    ("tracing.instana", "use `tracing.otlp`"),
-    ("tracing.jaeger", "use `tracing.otlp`"),
-    ("tracing.zipkin", "use `tracing.otlp`"),
-    ("tracing.spanNameLimit", "remove it"),
-];
-
-/// Options often written one level too high, and where they belong.
-const MISPLACED: &[(&str, &str)] = &[
-    (
-        "entryPoints.*.tls",
-        "write `http.tls` below the entry point",
-    ),
-    (
-        "entryPoints.*.middlewares",
-        "write `http.middlewares` below the entry point",
-    ),
-    (
-        "entryPoints.*.redirections",
-        "write `http.redirections` below the entry point",
-    ),
-    (
-        "entryPoints.*.redirect",
-        "write `http.redirections.entryPoint` below the entry point",
-    ),
-    (
-        "entryPoints.*.trustedIPs",
-        "write `forwardedHeaders.trustedIPs` below the entry point",
-    ),
 ];

@@ -14,6 +14,7 @@ mod flags;
 pub mod install;
 pub mod labels;
 mod load;
+mod removed;
 mod resolvers;
 pub mod routing;
 mod shape;

@@ -7,12 +7,12 @@ use std::{
     time::Instant,
 };
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     compile::{Compiled, certificate_entries},
     observe::{Metrics, ServerMetrics},
-    service::{ConditionChange, HealthChange, Server},
+    service::{ConditionChange, Server},
     snapshot::{Snapshot, catalog::CertificateEntry},
     upstream::probe::Checker,
 };
@@ -32,7 +32,7 @@ impl Live {
         Self {
             metrics,
             servers: HashMap::new(),
-            checker: Checker::new(log_change),
+            checker: Checker::new(|service, server, change| change.log(service, &server.name)),
             retired: Vec::new(),
         }
     }
@@ -126,18 +126,5 @@ fn log_condition(service: &str, change: &ConditionChange) {
             info!(service, server, %reason, "the server is {state} and takes no new request")
         }
         None => info!(service, server, "the server is {state}"),
-    }
-}
-
-fn log_change(service: &str, server: &Server, change: &HealthChange) {
-    let server = &*server.name;
-    match change.up {
-        true => info!(service, server, reason = change.reason, "the server is up"),
-        false => warn!(
-            service,
-            server,
-            reason = change.reason,
-            "the server is down"
-        ),
     }
 }

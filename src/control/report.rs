@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use tracing::{error, info, warn};
 
-use crate::config::{Diagnostic, Severity};
+use crate::{
+    config::{Diagnostic, Severity},
+    observe::FINDINGS,
+};
 
 /// What the log has been told.
 #[derive(Debug, Default)]
@@ -35,8 +38,8 @@ fn log(diagnostic: &Diagnostic) {
     let path = diagnostic.path.as_str();
     let hint = diagnostic.hint.as_deref();
     match diagnostic.severity {
-        Severity::Error => error!(place, path, hint, "{}", diagnostic.message),
-        Severity::Warning => warn!(place, path, hint, "{}", diagnostic.message),
-        Severity::Info => info!(place, path, hint, "{}", diagnostic.message),
+        Severity::Error => error!(target: FINDINGS, place, path, hint, "{}", diagnostic.message),
+        Severity::Warning => warn!(target: FINDINGS, place, path, hint, "{}", diagnostic.message),
+        Severity::Info => info!(target: FINDINGS, place, path, hint, "{}", diagnostic.message),
     }
 }

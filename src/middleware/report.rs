@@ -60,6 +60,18 @@ impl<'a> Report<'a> {
             .push(Diagnostic::warning(place, path, message));
     }
 
+    /// As [`Report::warning`], with what to do about it.
+    pub(super) fn warning_with_hint(
+        &mut self,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let (place, path) = self.locate(field);
+        self.findings
+            .push(Diagnostic::warning(place, path, message).with_hint(hint));
+    }
+
     /// Compiles a regular expression in Go's syntax.
     pub(super) fn regex(&mut self, field: &str, pattern: &str) -> Option<Regex> {
         regexp::compile(pattern)

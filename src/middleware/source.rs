@@ -70,7 +70,12 @@ impl ClientIp {
                 return None;
             }
         };
-        let strategy = match config.depth {
+        let depth = usize::try_from(config.depth).unwrap_or_else(|_| {
+            let message = "is below zero: it counts as 0, so that no depth is meant";
+            report.warning(&format!("{field}.depth"), message);
+            0
+        });
+        let strategy = match depth {
             0 if config.excluded_ips.is_empty() => Strategy::Peer,
             0 => Strategy::Excluded(config.excluded_ips.clone()),
             depth => Strategy::Depth(depth),

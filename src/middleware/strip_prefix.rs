@@ -23,8 +23,8 @@ pub struct StripPrefix {
 
 impl StripPrefix {
     pub(super) fn build(config: &Config, report: &mut Report<'_>) -> Self {
-        if config.force_slash.is_some() {
-            report.warning("forceSlash", "is deprecated and without effect");
+        if config.prefixes.is_empty() {
+            report.warning("", "has no `prefixes`: nothing is stripped");
         }
         Self {
             prefixes: config
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn findings() {
         assert_eq!(
-            problems(r#"{"stripPrefix":{"prefixes":["/a"],"forceSlash":true}}"#),
+            problems(r#"{"stripPrefix":{"prefixes":[]}}"#),
             [
-                "warning: http.middlewares.m@file.stripPrefix.forceSlash: is deprecated and without effect"
+                "warning: http.middlewares.m@file.stripPrefix: has no `prefixes`: nothing is stripped"
             ]
         );
         assert!(

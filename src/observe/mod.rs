@@ -21,7 +21,7 @@ pub use access_log::{AccessLog, AccessRecord, CapturedHeaders, Origin, TlsRecord
 pub(crate) use clock::clock_text;
 pub use counter::{Counter, Gauge};
 pub use labels::{HeaderLabels, MethodLabel, Protocol, TlsLabel};
-pub use log::{Log, LogError};
+pub use log::{FINDINGS, Log, LogError};
 pub use metrics::{
     CertificateExpiry, EntryPointMetrics, Held, Metrics, MiddlewareMetrics, OpenConnection, Reload,
     ServerMetrics, ServerState, ServerView, ServiceMetrics, WatchedLog,

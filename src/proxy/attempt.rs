@@ -224,16 +224,23 @@ impl Journey {
         match answer {
             Ok(answer) => {
                 service.room.prove();
-                Ok(self.accept(server, answer, sent))
+                Ok(self.accept(service, server, (answer, sent)))
             }
             Err(failure) => {
-                note(server.observe(Outcome::Failed(failure.fault)), server);
+                if let Some(change) = server.observe(Outcome::Failed(failure.fault)) {
+                    change.log(&service.name, &server.name);
+                }
                 Err(failure)
             }
         }
     }
 
-    fn accept(&mut self, server: &Arc<Server>, answer: Answer, sent: Instant) -> Response {
+    fn accept(
+        &mut self,
+        service: &Service,
+        server: &Arc<Server>,
+        (answer, sent): (Answer, Instant),
+    ) -> Response {
         let mut response = match answer {
             Answer::Response(response) => response,
             Answer::Switched(response, tunnel) => {
@@ -242,13 +249,13 @@ impl Journey {
             }
         };
         self.answered(&response);
-        note(
-            server.observe(Outcome::Answered {
-                status: response.status(),
-                ttfb: sent.elapsed(),
-            }),
-            server,
-        );
+        let outcome = Outcome::Answered {
+            status: response.status(),
+            ttfb: sent.elapsed(),
+        };
+        if let Some(change) = server.observe(outcome) {
+            change.log(&service.name, &server.name);
+        }
         let upgrade = forwarded::strip_response_hop_by_hop(response.headers_mut());
         if self.tunnel.is_some() {
             self.origin.upgrade = upgrade;
@@ -309,12 +316,6 @@ fn replayable(body: &Body) -> Option<Body> {
         Body::Empty => Some(Body::Empty),
         Body::Full(bytes) => Some(Body::Full(bytes.clone())),
         Body::Stream(_) => None,
-    }
-}
-
-fn note(change: Option<crate::service::HealthChange>, server: &Server) {
-    if let Some(change) = change {
-        tracing::warn!(server = %server.name, ?change, "server health changed");
     }
 }
 

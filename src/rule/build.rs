@@ -132,7 +132,9 @@ impl<'t> Builder<'t> {
     pub(super) fn host_text(&mut self, argument: &Argument<'_>) -> Result<Box<str>, RuleError> {
         self.ascii_host(argument)?;
         let text = argument.text.to_ascii_lowercase();
-        let seen = normalise_host(&text);
+        // Who copies a URL means its host.
+        let after = text.split_once("://").map_or(&*text, |(_, rest)| rest);
+        let seen = normalise_host(after.split(['/', '?', '#']).next().unwrap_or_default());
         if seen != text {
             self.note(argument.at, format!("`{text}` matches no host: requests have port, brackets and blanks removed; write `{seen}`"));
         }

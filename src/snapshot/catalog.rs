@@ -43,6 +43,8 @@ pub struct RouterEntry {
     /// The TLS options, if it wants TLS.
     pub tls_options: Option<Arc<str>>,
     pub observability: ObservabilityEntry,
+    /// The rule syntax that it does not say itself.
+    pub rule_syntax: Option<&'static str>,
 }
 
 /// Which signals a router's requests give, defaults applied.

@@ -381,3 +381,68 @@ fn a_service_that_cannot_be_used_is_told_at_its_own_label() {
         "{text}"
     );
 }
+
+/// Labels that do something else than with Traefik, or nothing, are not called supported, and a mistake is told at its own label.
+#[test]
+fn labels_are_blamed_for_what_they_say_themselves() {
+    if subject_is_traefik() {
+        return;
+    }
+    let labels = [
+        (
+            "traefik.http.routers.app.rule=Host(`http://q.test`)",
+            "supported",
+        ),
+        (
+            "traefik.http.services.app.loadbalancer.server.port=80",
+            "supported",
+        ),
+        (
+            "traefik.http.services.app.loadbalancer.server.scheme=htps",
+            "wrong",
+        ),
+        (
+            "traefik.http.services.list.loadbalancer.servers[0].url=http://10.0.0.1",
+            "unknown",
+        ),
+        ("traefik.http.routers.app.service=app", "supported"),
+        (
+            "traefik.http.serverstransports.t.insecureskipverify=true",
+            "different",
+        ),
+        ("traefik.http.middlewares.none.stripprefix=", "different"),
+        (
+            "traefik.http.middlewares.ip.ipallowlist.sourcerange[0]=10.0.0.0/8",
+            "different",
+        ),
+        (
+            "traefik.http.middlewares.auth.basicauth.users=a:/hash.",
+            "different",
+        ),
+        ("traefik.http.routers.app.priority =7", "unknown"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let lines = labels.map(|(label, _)| format!("      - \"{label}\"\n"));
+    let text = format!(
+        "services:\n  app:\n    image: app\n    labels:\n{}",
+        lines.concat()
+    );
+    std::fs::write(folder.path().join("docker-compose.yml"), text).unwrap();
+    let found = states(folder.path());
+    for (line, (label, state)) in (5..).zip(labels) {
+        let (name, _) = label.split_once('=').unwrap();
+        let expected = format!("docker-compose.yml:{line}:9 {state} {name}");
+        assert!(found.contains(&expected), "{expected}: {found:#?}");
+    }
+    let (_, text) = check(folder.path(), &[], &[]);
+    for said in [
+        "unknown scheme `htps`: expected http, https or h2c (did you mean `https`?)",
+        "a container is one server (write `loadbalancer.server.url`",
+        "there is a blank before the `=` (write `traefik.http.routers.app.priority=…`)",
+        "in a Compose file write `$$` for each `$`",
+        "write `q.test`",
+    ] {
+        assert_eq!(text.matches(said).count(), 1, "{said}: {text}");
+    }
+    assert!(!text.contains("lowest that the image exposes"), "{text}");
+}

@@ -86,6 +86,9 @@ impl Api<'_> {
                 object.insert(option.to_owned(), value.clone());
             }
         }
+        if let Some(syntax) = entry.rule_syntax {
+            object.insert("ruleSyntax".to_owned(), syntax.into());
+        }
         if entry.priority != 0 {
             object.insert("priority".to_owned(), entry.priority.into());
         }

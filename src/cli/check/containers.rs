@@ -127,7 +127,9 @@ impl Reading<'_> {
 fn unnamed_port(service: &Service, sketch: &Sketch) -> Option<Diagnostic> {
     let named = sketch.labels.keys().any(|name| {
         let name = name.to_ascii_lowercase();
-        name.ends_with(".loadbalancer.server.port") || name.ends_with(".loadbalancer.server.url")
+        name.ends_with(".loadbalancer.server.port")
+            || name.ends_with(".loadbalancer.server.url")
+            || name.contains(".loadbalancer.servers[")
     });
     if named || !service.ports.is_empty() || sketch.ports.is_empty() {
         return None;

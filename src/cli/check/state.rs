@@ -184,6 +184,10 @@ impl<'p> Entry<'p> {
                 .iter()
                 .any(|found| found.message.contains(text))
         };
+        let is_label = matches!(self.called, Place::Label { .. });
+        if is_label && self.path.ends_with(']') {
+            return Some(LIST_BY_INDEX);
+        }
         let differs = DIFFERENT
             .iter()
             .find(|(pattern, text, _)| fits(&self.path, pattern) && text.is_none_or(said));
@@ -252,12 +256,21 @@ const DIFFERENT: &[(&str, Option<&str>, u32)] = &[
     ("http.routers.*.rule", Some("{name:regexp}"), 7),
     ("http.services.*.loadbalancer.healthcheck", None, 25),
     ("http.services.*.loadbalancer.responseforwarding", None, 18),
+    ("http.serverstransports", None, 92),
+    (
+        "http.middlewares.*.stripprefix",
+        Some("nothing is stripped"),
+        93,
+    ),
     ("http.middlewares.*.ratelimit", None, 35),
     ("http.middlewares.*.basicauth", None, 37),
     ("entrypoints.*.transport.respondingtimeouts", None, 10),
     ("accesslog", None, 40),
     ("providers.file.watch", None, 6),
 ];
+
+/// The entry of docs/compatibility.md about lists of plain values with an index.
+const LIST_BY_INDEX: u32 = 91;
 
 const COMPATIBILITY: &str = include_str!("../../../docs/compatibility.md");
 
@@ -274,6 +287,8 @@ mod tests {
                 "http.services.*.loadbalancer.responseforwarding",
                 "passed on",
             ),
+            ("http.serverstransports", "transports"),
+            ("http.middlewares.*.stripprefix", "without options"),
             ("http.middlewares.*.ratelimit", "Rate-limit"),
             ("http.middlewares.*.basicauth", "passwords"),
             ("entrypoints.*.transport.respondingtimeouts", "Timeouts"),

@@ -83,7 +83,8 @@ impl<'a> Drafter<'a> {
     ) -> Option<Vec<Draft>> {
         let before = findings.len();
         let mut report = |finding| findings.push(finding);
-        if definition.object.parent_refs.is_some() {
+        let parents = definition.object.parent_refs.as_ref();
+        if parents.is_some_and(|parents| parents.0 != serde_json::json!([])) {
             report(definition.error(
                 Kind::Router,
                 "parentRefs",
@@ -106,7 +107,9 @@ impl<'a> Drafter<'a> {
             steps: service_steps,
         } = destination;
         let mut drafts = Vec::new();
-        for (name, entry_points) in split(self.stage.doors, &definition.name, &entry_points) {
+        let named = definition.object.entry_points.len();
+        for (name, entry_points) in split(self.stage.doors, &definition.name, &entry_points, named)
+        {
             let door = &self.stage.doors[entry_points[0]];
             let tls_options = self.tls_options(definition, door, &mut report);
             let steps = self.steps(definition, door, &service_steps, &mut report);
@@ -336,7 +339,13 @@ impl<'a> Drafter<'a> {
                     self.tls_options.hint(&name),
                 ),
             };
-            let finding = definition.error(Kind::Router, "tls.options", message);
+            let finding = match definition.object.tls {
+                Some(_) => definition.error(Kind::Router, "tls.options", message),
+                None => Diagnostic {
+                    message,
+                    ..self.of_door(door, "http.tls.options")
+                },
+            };
             report(Diagnostic { hint, ..finding });
         }
         Some(name)
@@ -358,6 +367,13 @@ impl<'a> Drafter<'a> {
         })
     }
 
+    /// An error of an entry point, which none of its routers can be served with.
+    fn of_door(&self, door: &Door<'_>, field: &str) -> Diagnostic {
+        let path = format!("entryPoints.{}.{field}", door.name);
+        let place = self.stage.input.install.places.at(&path).clone();
+        Diagnostic::error(place, path, "")
+    }
+
     /// The steps of the entry point, the router and the service.
     fn steps(
         &self,
@@ -372,17 +388,9 @@ impl<'a> Drafter<'a> {
                 .resolve(names.iter(), &definition.provider)
         };
         let of_door = resolve(&door.config.http.middlewares).map_err(|missing| {
-            for (_, missing) in missing {
-                let message = format!(
-                    "{}, which the entry point `{}` puts before its routers",
-                    missing.message, door.name
-                );
-                let finding = definition.error(Kind::Router, "entryPoints", message);
-                report(Diagnostic {
-                    about: missing.about,
-                    hint: missing.hint,
-                    ..finding
-                });
+            for (position, missing) in missing {
+                let field = format!("http.middlewares[{position}]");
+                report(missing.about(self.of_door(door, &field)));
             }
         });
         let of_router = self.own_steps(definition, report);

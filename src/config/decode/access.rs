@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
-use super::{Fail, Path, Round, did_you_mean};
+use super::{Fail, Path, Round, did_you_mean, tolerated};
 use crate::config::diagnostic::{About, Diagnostic};
 use crate::config::shape::{OPAQUE, PRESENCE};
 use crate::config::tree::{Node, Scalar, Style, Value};
@@ -56,6 +56,24 @@ impl<'a> Reader<'a> {
             .map_err(|_| unfit(expected, scalar))
     }
 
+    /// A whole number; `1.0` is one.
+    fn whole<T: FromStr>(self, expected: &str) -> Result<T, Fail> {
+        let scalar = self.single(expected)?;
+        let text = scalar.text.trim();
+        let digits = match text.split_once('.') {
+            Some((digits, zeros))
+                if !zeros.is_empty() && zeros.bytes().all(|zero| zero == b'0') =>
+            {
+                digits
+            }
+            _ => text,
+        };
+        digits.parse().map_err(|_| match text.is_empty() {
+            true => unfit(expected, scalar).of_empty(),
+            false => unfit(expected, scalar),
+        })
+    }
+
     /// Notes a finding about the node as it is named.
     fn warn(self, message: String, hint: &str) {
         let path = self.round.full(self.path);
@@ -100,10 +118,13 @@ impl<'a> Reader<'a> {
 
     /// A part that is known and not acted on.
     fn opaque<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        let off = self
-            .node
-            .scalar()
-            .is_some_and(|scalar| parse_bool(&scalar.text) == Some(false));
+        let off = match &self.node.value {
+            Value::List(items) => items.is_empty(),
+            _ => self
+                .node
+                .scalar()
+                .is_some_and(|scalar| parse_bool(&scalar.text) == Some(false)),
+        };
         if !off {
             let path = self.round.full(self.path);
             let message = "is known, but not supported by this version";
@@ -150,23 +171,23 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        visitor.visit_i64(self.number("a whole number")?)
+        visitor.visit_i64(self.whole("a whole number")?)
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        visitor.visit_u64(self.number("a whole number from 0 up")?)
+        visitor.visit_u64(self.whole("a whole number from 0 up")?)
     }
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        visitor.visit_u32(self.number("a whole number from 0 to 4294967295")?)
+        visitor.visit_u32(self.whole("a whole number from 0 to 4294967295")?)
     }
 
     fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        visitor.visit_u16(self.number("a whole number from 0 to 65535")?)
+        visitor.visit_u16(self.whole("a whole number from 0 to 65535")?)
     }
 
     fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
-        visitor.visit_u8(self.number("a whole number from 0 to 255")?)
+        visitor.visit_u8(self.whole("a whole number from 0 to 255")?)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fail> {
@@ -256,7 +277,13 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             .find(|name| name.eq_ignore_ascii_case(&scalar.text));
         match known {
             Some(name) => visitor.visit_enum(str_of(name)),
-            None => Err(de::Error::unknown_variant(&scalar.text, variants)),
+            None => {
+                let unknown: Fail = de::Error::unknown_variant(&scalar.text, variants);
+                Err(match scalar.text.is_empty() {
+                    true => unknown.of_empty(),
+                    false => unknown,
+                })
+            }
         }
     }
 
@@ -427,6 +454,9 @@ fn untyped<'de, V: Visitor<'de>>(scalar: &Scalar, visitor: V) -> Result<V::Value
 
 fn unknown(reader: Reader<'_>, child: &Node, fields: &[&str]) -> Diagnostic {
     let path = reader.round.full(&reader.path.field(&child.name));
+    if let Some(why) = tolerated::misplaced(&path) {
+        return Diagnostic::warning(child.key.clone(), path, why);
+    }
     let mut diagnostic =
         Diagnostic::error(child.key.clone(), path, "unknown option").about(About::UnknownOption);
     diagnostic.hint = did_you_mean(&child.name, fields);

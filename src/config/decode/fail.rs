@@ -14,6 +14,8 @@ pub(super) struct Fail {
     message: String,
     hint: Option<String>,
     spot: Option<(String, Place)>,
+    /// There is an empty value where one of a few is expected.
+    is_empty: bool,
 }
 
 impl Fail {
@@ -22,7 +24,20 @@ impl Fail {
             message: message.into(),
             hint: None,
             spot: None,
+            is_empty: false,
         }
+    }
+
+    /// Of an empty value.
+    pub(super) fn of_empty(self) -> Self {
+        Self {
+            is_empty: true,
+            ..self
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     pub(super) fn with_hint(mut self, hint: Option<String>) -> Self {

@@ -5,6 +5,7 @@
 mod access;
 mod fail;
 mod suggest;
+mod tolerated;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -45,13 +46,18 @@ pub(super) fn decode<T: DeserializeOwned>(node: &Node, prefix: &str) -> Decoded<
         let value = match outcome {
             Ok(value) => Some(value),
             Err(fail) => {
+                let is_empty = fail.is_empty();
                 let (path, diagnostic) = fail.into_diagnostic(node, prefix);
                 // What encloses a value that was left out may fail for want of it: that is no second mistake.
                 let consequence = round.explains(&path, &diagnostic.path);
+                let goes_on = !path.is_empty() && round.left_out.len() + 1 < MAX_ERRORS;
                 if !consequence {
-                    errors.push(diagnostic);
+                    errors.extend(match goes_on {
+                        true => tolerated::settle(diagnostic, is_empty),
+                        false => Some(diagnostic),
+                    });
                 }
-                if !consequence && !path.is_empty() && errors.len() < MAX_ERRORS {
+                if !consequence && goes_on {
                     round = round.without(path);
                     continue;
                 }

@@ -24,6 +24,7 @@ pub use self::observe::{
     Log, LogFormat, LogLevel, Metrics, Ping, Prometheus, QueryFields,
 };
 pub use self::provider::{FileProvider, Providers};
+use super::diagnostic::Places;
 use super::routing::{self, ForwardingTimeouts};
 use super::shape::{Opaque, presence, presence_or_default, unset};
 use super::units::{Address, FileOrContent, Span};
@@ -76,6 +77,9 @@ pub struct Install {
     /// `spiffe`: not acted on yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<Opaque>,
+    /// Where each option was written.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 impl Install {

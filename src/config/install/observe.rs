@@ -58,6 +58,8 @@ pub enum LogLevel {
     Fatal,
     /// What should never happen.
     Panic,
+    /// Nothing.
+    Disabled,
 }
 
 /// `log.format`.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::decode::{decode, did_you_mean};
 use super::diagnostic::{About, Diagnostic, Labelled, Place};
-use super::routing::{DecodedRouting, Kind, decode_routing};
+use super::routing::{DecodedRouting, Kind, Service, decode_routing};
 use super::shape::Placed;
 use super::tree::{Branch, Node, Parsed, Repeat, Scalar, Style, Value, split_path};
 
@@ -191,11 +191,40 @@ impl Reader {
             diagnostics,
         });
         decoded.add_servers(servers);
+        decoded.refuse_lists();
+        for found in &mut decoded.decoded.diagnostics {
+            name_blanks(found);
+        }
         decoded
     }
 }
 
 impl DecodedLabels {
+    /// Labels speak of one server, the container; a list of them would be silently replaced by it.
+    fn refuse_lists(&mut self) {
+        const FIELD: &str = "loadBalancer.servers";
+        let Self { decoded, .. } = self;
+        let services = &mut decoded.routing.http.services;
+        let written = |service: &Placed<Service>| service.places.wrote(FIELD);
+        let names: Vec<String> = services
+            .iter()
+            .filter(|(_, service)| written(service))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let Some(service) = services.remove(&name) else {
+                continue;
+            };
+            let place = service.at("loadBalancer.servers[0].url").clone();
+            let path = format!("http.services.{name}.{FIELD}");
+            let message = "is not known in labels: a container is one server";
+            let unknown = Diagnostic::error(place, path, message).about(About::UnknownOption);
+            let hint = "write `loadbalancer.server.url` or `loadbalancer.server.port`";
+            decoded.diagnostics.push(unknown.with_hint(hint));
+            decoded.broken.insert((Kind::Service, name));
+        }
+    }
+
     fn add_servers(&mut self, servers: Vec<(String, Node)>) {
         for (service, node) in servers {
             let path = format!("http.services.{service}.loadBalancer.server");
@@ -212,6 +241,18 @@ impl DecodedLabels {
         }
         let diagnostics = &mut self.decoded.diagnostics;
         diagnostics.sort_by(|a, b| a.place.cmp(&b.place));
+    }
+}
+
+/// Says of a name that is not known for the blank at its end that it is for that: one does not see it.
+fn name_blanks(found: &mut Diagnostic) {
+    let Place::Label { key, .. } = &found.place else {
+        return;
+    };
+    let trimmed = key.trim_end();
+    if found.about == About::UnknownOption && trimmed.len() != key.len() {
+        found.message = "unknown label: there is a blank before the `=`".to_owned();
+        found.hint = Some(format!("write `{trimmed}=…`"));
     }
 }
 

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::check::{self, take_removed};
+use super::check;
 use super::decode::{decode, did_you_mean};
 use super::diagnostic::{About, Diagnostic, Place, Places};
 use super::env;
 use super::flags::{self, Flags};
-use super::install::Install;
+use super::install::{FieldMode, Install};
+use super::removed::take_removed;
 use super::routing::INSTALL_SECTIONS;
 use super::tree::{Format, Node, Source, Value, parse, read_text};
 
@@ -133,12 +134,15 @@ impl Search<'_> {
         };
         let decoded = decode::<Install>(&root, "");
         let has_errors = decoded.has_errors();
-        self.diagnostics.extend(decoded.diagnostics);
         let mut install = decoded.value.unwrap_or_default();
+        redact_unreadable(&mut install, &decoded.diagnostics);
+        self.diagnostics.extend(decoded.diagnostics);
+        check::fill_in(&mut install);
         install.add_implicit_entry_points();
+        install.places = decoded.places.clone();
         if !has_errors {
             self.diagnostics
-                .extend(check::check(&install, &decoded.places));
+                .extend(check::check(&mut install, &decoded.places));
         }
         let file = file.map(|file| file.path);
         if !self.serves_as_routing_file(&install, file.as_deref()) {
@@ -334,6 +338,24 @@ impl Search<'_> {
             let ignored = Diagnostic::warning(Place::Env(Arc::clone(first)), "", message);
             let hint = "file, flags and environment do not add up: keep one of them";
             self.diagnostics.push(ignored.with_hint(hint));
+        }
+    }
+}
+
+/// A field that was to be treated in a way that cannot be read is better not shown.
+fn redact_unreadable(install: &mut Install, found: &[Diagnostic]) {
+    let Some(log) = &mut install.access_log else {
+        return;
+    };
+    for path in found.iter().map(|found| found.path.as_str()) {
+        let Some(path) = path.strip_prefix("accessLog.fields.") else {
+            continue;
+        };
+        if let Some(name) = path.strip_prefix("headers.names.") {
+            let names = &mut log.fields.headers.names;
+            names.insert(name.to_owned(), FieldMode::Redact);
+        } else if let Some(name) = path.strip_prefix("names.") {
+            log.fields.names.insert(name.to_owned(), FieldMode::Redact);
         }
     }
 }

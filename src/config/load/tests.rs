@@ -204,12 +204,205 @@ accessLog:
             "traefik.yml:5:32: error: entryPoints.web.proxyProtocol.trustedIPs[1]: expected an IP address or a network such as `10.0.0.0/8`, found \"nonsense\"",
             "traefik.yml:7:14: error: entryPoints.udp.address: expected an address such as `:80`, found \"80\"",
             "traefik.yml:8:1: error: pilot: is gone since Traefik 3 (remove it)",
-            "traefik.yml:10:10: error: log.level: unknown value \"LOUD\" (expected `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL` or `PANIC`)",
+            "traefik.yml:10:10: warning: log.level: unknown value \"LOUD\"; the default is used (expected `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL`, `PANIC` or `DISABLED`)",
             "traefik.yml:13:5: error: providers.docker.swarmMode: is gone since Traefik 3 (use `providers.swarm`)",
             "traefik.yml:14:3: error: providers.fil: unknown option (did you mean `file`?)",
-            "traefik.yml:17:18: error: accessLog.filters.statusCodes[1]: expected a status code or a range such as `500-599`, found \"3xx\"",
+            "traefik.yml:17:18: warning: accessLog.filters.statusCodes[1]: expected a status code or a range such as `500-599`, found \"3xx\"; it is left out",
         ]
     );
+}
+
+/// The flags, what is said of them (nothing if the text is empty), an option, and what it comes to.
+type Tolerated<'t> = (&'t str, &'t str, &'t str, serde_json::Value);
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of flags")]
+fn what_traefik_starts_with_starts() {
+    use serde_json::{Value, json};
+
+    const TO: &str = "--entrypoints.web.http.redirections.entrypoint.to";
+    let redirect = |to: &str| format!("{TO}={to}");
+    let [nowhere, nope, case, itself, port] =
+        ["", "nope", "Web2", "web", ":x"].map(|to| redirect(to) + " --entrypoints.web2.address=:2");
+    let (level, log) = ("/log/level", "/accessLog");
+    let (ping, metrics) = ("/ping/entryPoint", "/metrics/prometheus");
+    let redirections = "/entryPoints/web/http/redirections";
+    let at = |top: &str, rest: &str| format!("{top}{rest}");
+    let cases: &[Tolerated<'_>] = &[
+        ("--log.level=", "", level, json!("ERROR")),
+        (
+            "--log.level=WARNING",
+            "did you mean `WARN`?",
+            level,
+            json!("ERROR"),
+        ),
+        (
+            "--log.level=OFF",
+            "the default is used",
+            level,
+            json!("ERROR"),
+        ),
+        ("--log.level=disabled", "", level, json!("DISABLED")),
+        ("--log.format=", "", "/log/format", json!("common")),
+        (
+            "--log.format=text",
+            "log.format: unknown value",
+            "/log/format",
+            json!("common"),
+        ),
+        (
+            "--log.maxsize=-1",
+            "log.maxSize",
+            "/log/maxSize",
+            Value::Null,
+        ),
+        (
+            "--accesslog.format=",
+            "",
+            &at(log, "/format"),
+            json!("common"),
+        ),
+        (
+            "--accesslog.format=clf",
+            "accessLog.format",
+            &at(log, "/format"),
+            json!("common"),
+        ),
+        (
+            "--accesslog.filters.statuscodes=200,abc,500-599",
+            "statusCodes[1]: expected a status code",
+            &at(log, "/filters/statusCodes"),
+            json!(["200", "500-599"]),
+        ),
+        (
+            "--accesslog.fields.defaultmode=foo",
+            "the default is used (expected `keep`",
+            &at(log, "/fields/defaultMode"),
+            json!("keep"),
+        ),
+        (
+            "--accesslog.fields.headers.defaultmode=foo",
+            "the default is used",
+            &at(log, "/fields/headers/defaultMode"),
+            json!("drop"),
+        ),
+        (
+            "--accesslog.fields.headers.names.Authorization=redacted",
+            "the field is redacted (did you mean `redact`?)",
+            &at(log, "/fields/headers/names/Authorization"),
+            json!("redact"),
+        ),
+        (
+            "--accesslog.fields.names.ClientHost=foo",
+            "the field is redacted",
+            &at(log, "/fields/names/ClientHost"),
+            json!("redact"),
+        ),
+        ("--ping.entrypoint=", "", ping, json!("traefik")),
+        (
+            "--ping.entrypoint=nope",
+            "answered nowhere",
+            "/ping/manualRouting",
+            json!(true),
+        ),
+        (
+            "--ping.terminatingstatuscode=99",
+            "503 is used",
+            "/ping/terminatingStatusCode",
+            json!(503),
+        ),
+        (
+            "--metrics.prometheus.entrypoint=",
+            "",
+            &at(metrics, "/entryPoint"),
+            json!("traefik"),
+        ),
+        (
+            "--metrics.prometheus.entrypoint=nope",
+            "answered nowhere",
+            &at(metrics, "/manualRouting"),
+            json!(true),
+        ),
+        (
+            "--metrics.prometheus.buckets=5,1,5",
+            "they are sorted",
+            &at(metrics, "/buckets"),
+            json!([1.0, 5.0]),
+        ),
+        (
+            &nowhere,
+            "says nowhere to redirect to",
+            redirections,
+            Value::Null,
+        ),
+        (
+            &nope,
+            "there is no entry point \"nope\"",
+            redirections,
+            Value::Null,
+        ),
+        (&case, "did you mean `web2`?", redirections, Value::Null),
+        (&port, "is not a port: nothing", redirections, Value::Null),
+        (
+            &itself,
+            "redirects to itself",
+            &at(redirections, "/entryPoint/to"),
+            json!("web"),
+        ),
+        (
+            "--providers.file.filename=",
+            "reads nothing",
+            "/providers/file",
+            Value::Null,
+        ),
+        (
+            "--entrypoints.web.http.maxheaderbytes=-1",
+            "maxHeaderBytes",
+            "/entryPoints/web/http/maxHeaderBytes",
+            json!(1_048_576),
+        ),
+        (
+            "--entrypoints.web.http.maxheaderbytes=0",
+            "",
+            "/entryPoints/web/http/maxHeaderBytes",
+            json!(1_048_576),
+        ),
+        (
+            "--entrypoints.web.observability.traceverbosity=foo",
+            "traceVerbosity: unknown value",
+            "/entryPoints/web/observability/traceVerbosity",
+            json!("minimal"),
+        ),
+    ];
+    let disk = Disk::new(&[]);
+    for (flags, said, option, expected) in cases {
+        let mut arguments: Vec<&str> = flags.split(' ').collect();
+        arguments.push("--entrypoints.web.address=:81");
+        let loaded = disk.load(&arguments, &[]).expect(flags);
+        let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(found.is_empty(), said.is_empty(), "{flags}: {found:?}");
+        assert!(found.concat().contains(said), "{flags}: {found:?}");
+        let install = serde_json::to_value(&loaded.install).unwrap();
+        let value = install.pointer(option).cloned().unwrap_or_default();
+        assert_eq!(value, *expected, "{flags} {option}");
+    }
+}
+
+#[test]
+fn what_keeps_people_out_is_not_tolerated() {
+    let disk = Disk::new(&[]);
+    for flag in [
+        "--entrypoints.web.forwardedheaders.trustedips=foo",
+        "--entrypoints.web.proxyprotocol.trustedips=foo",
+        "--entrypoints.web.proxyprotocol=true",
+        "--entrypoints.web.http.aliasheadersstrategy=foo",
+        "--metrics.prometheus.buckets=1,abc",
+        "--core.defaultrulesyntax=foo",
+        "--api.basepath=foo",
+    ] {
+        let errors = disk.load(&[flag, "--api"], &[]).expect_err(flag);
+        assert_eq!(errors.len(), 1, "{flag}: {errors:?}");
+    }
 }
 
 #[test]
@@ -242,17 +435,17 @@ providers: {file: {}, precedence: [file, dokcer], docker: {defaultRule: '{{ .Nam
         errors(yaml),
         [
             "traefik.yml:4:5: error: entryPoints.web.proxyProtocol: trusts nobody (set `trustedIPs` to the addresses of the balancer in front)",
-            "traefik.yml:8:15: error: entryPoints.web.http.redirections.entryPoint.to: there is no entry point \"websecur\" (did you mean `websecure`?)",
+            "traefik.yml:8:15: warning: entryPoints.web.http.redirections.entryPoint.to: there is no entry point \"websecur\": nothing is redirected (did you mean `websecure`?)",
             "traefik.yml:9:29: error: entryPoints.web.http.aliasHeadersStrategy: contradicts `underscoreHeadersStrategy` (remove the latter)",
             "traefik.yml:10:34: warning: entryPoints.web.http.underscoreHeadersStrategy: is deprecated (use `aliasHeadersStrategy`)",
             "traefik.yml:12:14: error: entryPoints.websecure.address: 0.0.0.0:80 is taken by entry point `web` (give each entry point its own port)",
-            "traefik.yml:15:44: error: entryPoints.loop.http.redirections.entryPoint.to: redirects to itself",
-            "traefik.yml:18:44: error: entryPoints.port.http.redirections.entryPoint.to: \":99999\" is not a port",
-            "traefik.yml:19:20: error: ping.entryPoint: there is no entry point \"wep\" (did you mean `web`?)",
-            "traefik.yml:20:41: error: metrics.prometheus.buckets: the bounds must rise",
-            "traefik.yml:20:80: error: metrics.prometheus.headerLabels.a-b: is not a label name: letters, digits and `_`",
+            "traefik.yml:15:44: warning: entryPoints.loop.http.redirections.entryPoint.to: redirects to itself",
+            "traefik.yml:18:44: warning: entryPoints.port.http.redirections.entryPoint.to: \":99999\" is not a port: nothing is redirected (name an entry point or a port such as `:443`)",
+            "traefik.yml:19:20: warning: ping.entryPoint: there is no entry point \"wep\": `/ping` is answered nowhere (did you mean `web`?)",
+            "traefik.yml:20:41: warning: metrics.prometheus.buckets: the bounds do not rise: they are sorted",
+            "traefik.yml:20:80: warning: metrics.prometheus.headerLabels.a-b: is not a label name, and left out (use letters, digits and `_`)",
             "traefik.yml:21:17: error: api.basePath: must begin with `/` and hold only letters, digits and `/_.:~-`",
-            "traefik.yml:22:13: error: providers.file: needs `filename` or `directory`",
+            "traefik.yml:22:13: warning: providers.file: reads nothing: it has neither `filename` nor `directory`",
             "traefik.yml:22:42: error: providers.precedence[1]: there is no provider \"dokcer\" (did you mean `docker`?)",
             "traefik.yml:22:73: error: providers.docker.defaultRule: `{{` without `}}`",
             "traefik.yml:22:97: error: providers.docker.constraints: unknown function `Lable` (did you mean `Label`?) at character 6",

@@ -188,7 +188,7 @@ pub struct Compress {
     /// `minResponseBodyBytes`. 0 means 1024.
     #[serde(skip_serializing_if = "unset")]
     pub min_response_body_bytes: u64,
-    /// `encodings` in order of preference. Default gzip, br, zstd; an empty list is refused.
+    /// `encodings` in order of preference. Default gzip, br, zstd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encodings: Option<Vec<Encoding>>,
     /// `defaultEncoding` for clients that do not say.
@@ -360,9 +360,9 @@ pub struct IpAllowList {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IpStrategy {
-    /// `depth`: entry of X-Forwarded-For, counted from the right; 0 for none. Wins over `excludedIPs`.
+    /// `depth`: entry of X-Forwarded-For, counted from the right; 0 or less for none. Wins over `excludedIPs`.
     #[serde(skip_serializing_if = "unset")]
-    pub depth: usize,
+    pub depth: i64,
     /// `excludedIPs`: the first entry from the right outside of these.
     #[serde(rename = "excludedIPs", skip_serializing_if = "unset")]
     pub excluded_ips: Vec<Cidr>,

@@ -219,9 +219,10 @@ fn add_user(
     };
     let hash = Hash::read(hash);
     if matches!(hash, Hash::Unknown) {
-        report.warning(
+        report.warning_with_hint(
             field,
             format!("user {name:?}{place} cannot pass: the hash is none of bcrypt, `$apr1$`, `$1$`, `{{SHA}}`"),
+            "in a Compose file write `$$` for each `$`",
         );
     }
     users.insert(name.to_owned(), Arc::new(hash));

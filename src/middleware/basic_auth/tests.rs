@@ -196,6 +196,11 @@ fn findings() {
             r#"{"users":["a:secret"]}"#,
             "warning: http.middlewares.m@file.basicAuth.users[0]: user \"a\" cannot pass",
         ),
+        (
+            // What Compose leaves of `$apr1$salt$hash`.
+            r#"{"users":["a:/hash."]}"#,
+            "(in a Compose file write `$$` for each `$`)",
+        ),
         (r#"{"usersFile":"/x"}"#, "basicAuth.usersFile: no such file"),
         (
             r#"{"users":["a:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M="],"headerField":"a b"}"#,

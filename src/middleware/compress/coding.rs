@@ -44,17 +44,13 @@ pub(super) struct Preference {
 
 impl Preference {
     pub(super) fn build(config: &Config, report: &mut Report<'_>) -> Option<Self> {
-        let codings: Vec<Coding> = match &config.encodings {
-            None => vec![Coding::Gzip, Coding::Brotli, Coding::Zstd],
-            Some(encodings) => encodings.iter().copied().map(Coding::from).collect(),
-        };
+        let named = config.encodings.iter().flatten();
+        let mut codings: Vec<Coding> = named.copied().map(Coding::from).collect();
         if codings.is_empty() {
-            report.error_with_hint(
-                "encodings",
-                "is empty, so nothing could be compressed",
-                "leave it out for gzip, br, zstd",
-            );
-            return None;
+            if config.encodings.is_some() {
+                report.warning("encodings", "is empty: gzip, br and zstd are used");
+            }
+            codings = vec![Coding::Gzip, Coding::Brotli, Coding::Zstd];
         }
         let default = config.default_encoding.map(Coding::from);
         if default.is_some_and(|default| !codings.contains(&default)) {

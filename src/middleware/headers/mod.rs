@@ -47,14 +47,13 @@ impl Headers {
             report.error("", "has no option set");
             return None;
         }
-        warn_of_inert_options(config, report);
         let request = RequestEdits::build(&config.custom_request_headers, report);
         let response = response_edits(&config.custom_response_headers, report);
         let cors = Cors::build(config, report);
         let security = Security::build(config, report);
         Some(Self {
-            request: request?,
-            response: response?,
+            request,
+            response,
             cors: cors?,
             security: security?,
         })
@@ -93,17 +92,17 @@ impl Headers {
 }
 
 impl RequestEdits {
-    fn build(config: &BTreeMap<String, String>, report: &mut Report<'_>) -> Option<Self> {
+    fn build(config: &BTreeMap<String, String>, report: &mut Report<'_>) -> Self {
         let mut edits = Self::default();
-        let mut usable = true;
         for (name, value) in config {
             let field = format!("customRequestHeaders.{name}");
+            // What a client says under a name that was to be set must not pass for what was to be said.
             let Some((header, parsed)) = edit(&field, name, value, report) else {
-                usable = false;
                 continue;
             };
             if header == header::HOST {
-                edits.host = (!value.is_empty()).then(|| value.as_str().into());
+                let host = parsed.as_ref().and_then(|host| host.to_str().ok());
+                edits.host = host.map(Into::into);
             } else if header == header::TE && value.eq_ignore_ascii_case("trailers") {
                 edits.trailers = true;
             } else if is_of_the_hop(&header) {
@@ -114,7 +113,7 @@ impl RequestEdits {
                 edits.fields.push((header, parsed));
             }
         }
-        usable.then_some(edits)
+        edits
     }
 
     fn apply(&self, exchange: &mut Exchange) {
@@ -130,31 +129,42 @@ impl RequestEdits {
     }
 }
 
-fn response_edits(config: &BTreeMap<String, String>, report: &mut Report<'_>) -> Option<Vec<Edit>> {
+fn response_edits(config: &BTreeMap<String, String>, report: &mut Report<'_>) -> Vec<Edit> {
     let mut edits = Vec::with_capacity(config.len());
-    let mut usable = true;
     for (name, value) in config {
         let field = format!("customResponseHeaders.{name}");
         match edit(&field, name, value, report) {
-            None => usable = false,
+            None => {}
             Some((header, _)) if is_of_the_hop(&header) => {
                 report.warning(&field, "is decided per connection and is not set");
             }
             Some(edit) => edits.push(edit),
         }
     }
-    usable.then_some(edits)
+    edits
 }
 
+/// What to do to a field. One that cannot be sent is left out, as the others are of use without it.
 fn edit(field: &str, name: &str, value: &str, report: &mut Report<'_>) -> Option<Edit> {
     let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-        report.error(field, format!("{name:?} is not a header name"));
+        let message = format!("{name:?} is not a header name, and left out");
+        report.warning(field, message);
         return None;
     };
+    // As Go does where it does not refuse them.
+    let text = value.trim().replace(['\r', '\n'], " ");
+    if text != value.trim() {
+        report.warning(field, "holds a line break, which is sent as a blank");
+    }
     if value.is_empty() {
         return Some((header, None));
     }
-    Some((header, Some(header_value(field, value, report)?)))
+    let parsed = HeaderValue::from_str(&text).ok();
+    if parsed.is_none() {
+        let message = "holds characters that no header may hold: the header is removed";
+        report.warning(field, message);
+    }
+    Some((header, parsed))
 }
 
 /// A value to be sent in a header.
@@ -174,29 +184,6 @@ fn apply(headers: &mut HeaderMap, (name, value): &Edit) {
         Some(value) => headers.insert(name, value.clone()),
         None => headers.remove(name),
     };
-}
-
-fn warn_of_inert_options(config: &Config, report: &mut Report<'_>) {
-    let inert = [
-        ("featurePolicy", config.feature_policy.is_some()),
-        ("sslForceHost", config.ssl_force_host.is_some()),
-        ("sslHost", config.ssl_host.is_some()),
-        ("sslRedirect", config.ssl_redirect.is_some()),
-        (
-            "sslTemporaryRedirect",
-            config.ssl_temporary_redirect.is_some(),
-        ),
-    ];
-    for (field, _) in inert.into_iter().filter(|(_, set)| *set) {
-        report.warning(
-            field,
-            if field == "featurePolicy" {
-                "is without effect; its successor is `permissionsPolicy`"
-            } else {
-                "is without effect; use a `redirectScheme` middleware"
-            },
-        );
-    }
 }
 
 #[cfg(test)]

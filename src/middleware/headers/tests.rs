@@ -333,16 +333,12 @@ fn findings() {
             "error: http.middlewares.m@file.headers: has no option set",
         ),
         (
-            r#"{"sslRedirect":true}"#,
-            "warning: http.middlewares.m@file.headers.sslRedirect: is without effect",
-        ),
-        (
             r#"{"customRequestHeaders":{"a b":"1"}}"#,
             "headers.customRequestHeaders.a b: \"a b\" is not a header name",
         ),
         (
             r#"{"customResponseHeaders":{"X":"a\nb"}}"#,
-            "headers.customResponseHeaders.X: holds characters",
+            "warning: http.middlewares.m@file.headers.customResponseHeaders.X: holds a line break",
         ),
         (
             r#"{"accessControlAllowOriginListRegex":["("]}"#,

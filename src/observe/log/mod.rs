@@ -89,6 +89,7 @@ impl Log {
         let libraries = level.min(LevelFilter::WARN);
         let targets = Targets::new()
             .with_target("portway", level)
+            .with_target(FINDINGS, level.max(LevelFilter::WARN))
             .with_default(libraries);
         Registry::default().with(layer.with_filter(targets))
     }
@@ -144,10 +145,13 @@ fn filter(level: LogLevel) -> LevelFilter {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
         // There is nothing above an error here; who asks for less than errors gets silence.
-        LogLevel::Fatal | LogLevel::Panic => LevelFilter::OFF,
+        LogLevel::Fatal | LogLevel::Panic | LogLevel::Disabled => LevelFilter::OFF,
     }
 }
 
+/// The target of findings about the configuration. Warnings are written whatever the level: what does not do what it says must be seen
+/// once, and the default level would hide it.
+pub const FINDINGS: &str = "portway::findings";
 /// Lines that may wait for the writer.
 const QUEUE: usize = 4 * 1024;
 

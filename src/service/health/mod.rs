@@ -56,6 +56,17 @@ pub struct HealthChange {
     pub reason: String,
 }
 
+impl HealthChange {
+    /// Tells the log.
+    pub fn log(&self, service: &str, server: &str) {
+        let reason = &self.reason;
+        match self.up {
+            true => tracing::info!(service, server, reason, "the server is up"),
+            false => tracing::warn!(service, server, reason, "the server is down"),
+        }
+    }
+}
+
 /// How many probes in a row it takes to change a server's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::config::{
     DecodedRouting, Diagnostic, Kind, Labelled, Place, Placed, Places,
+    definitions::nearest,
     labels::{DecodedLabels, LabelServer, decode_labels},
     routing::{LoadBalancer, Router, Server, Service, ServiceKind},
     template::normalize,
@@ -236,7 +237,14 @@ impl Draft<'_> {
     fn url(&mut self, labelled: &LabelServer) -> Result<String, (&'static str, String)> {
         if !labelled.url.is_empty() {
             if labelled.port.is_empty() && labelled.scheme.is_empty() {
-                return Ok(labelled.url.clone());
+                let url = labelled.url.clone();
+                let known = match url.split_once("://") {
+                    Some((scheme, _)) => known_scheme(scheme),
+                    None => Err(format!(
+                        "expected a URL such as `http://10.0.0.1:80`, found {url:?}"
+                    )),
+                };
+                return known.map(|()| url).map_err(|message| (".url", message));
             }
             return Err((".url", "cannot stand beside `port` or `scheme`".to_owned()));
         }
@@ -260,6 +268,7 @@ impl Draft<'_> {
             "" => "http",
             scheme => scheme,
         };
+        known_scheme(scheme).map_err(|message| (".scheme", message))?;
         if self.settings.use_bind_port_ip
             && let Some(published) = address::published(&self.container.ports, port)
         {
@@ -383,8 +392,26 @@ impl Draft<'_> {
     }
 }
 
+/// Says what is wrong with the scheme of a server's URL, where it is written.
+fn known_scheme(scheme: &str) -> Result<(), String> {
+    if SCHEMES
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(scheme))
+    {
+        return Ok(());
+    }
+    let near = nearest(scheme, SCHEMES.iter().map(|known| (*known, *known)));
+    let near = near.map(|near| format!(" (did you mean `{near}`?)"));
+    let near = near.unwrap_or_default();
+    Err(format!(
+        "unknown scheme `{scheme}`: expected http, https or h2c{near}"
+    ))
+}
+
 /// The network mode of a service whose virtual address is its server.
 pub(super) const VIRTUAL: &str = "vip";
+
+const SCHEMES: [&str; 3] = ["http", "https", "h2c"];
 
 #[cfg(test)]
 mod tests;

@@ -231,6 +231,30 @@ fn missing_ports_and_networks_are_named() {
             "container plain_name.x, label traefik.http.services.s.loadbalancer.server.url: error: http.services.s.loadBalancer.server.url: cannot stand beside `port` or `scheme`",
         ],
     );
+    for (field, value, wrong) in [
+        (
+            "scheme",
+            "htps",
+            "unknown scheme `htps`: expected http, https or h2c (did you mean `https`?)",
+        ),
+        (
+            "url",
+            "tcp://10.0.0.1",
+            "unknown scheme `tcp`: expected http, https or h2c",
+        ),
+        (
+            "url",
+            "10.0.0.1:80",
+            "expected a URL such as `http://10.0.0.1:80`, found \"10.0.0.1:80\"",
+        ),
+    ] {
+        let label = format!("traefik.http.services.s.loadbalancer.server.{field}");
+        let found = format!(
+            "container plain_name.x, label {label}: error: http.services.s.loadBalancer.server.{field}: {wrong}"
+        );
+        let router = "plain-name-x: Host(`plain-name-x`) -> s";
+        check(&[(&label, value)], &[80], &[router, "s = none", &found]);
+    }
 }
 
 #[test]
