@@ -309,6 +309,17 @@ fn is_chain(definition: &Defined<Config>) -> bool {
     matches!(definition.object.value, Config::Chain(_))
 }
 
+/// Looks for what is wrong with a middleware that is not to be used.
+pub(super) fn look(
+    stage: &Stage<'_>,
+    definition: &Defined<Config>,
+    findings: &mut Vec<Diagnostic>,
+) {
+    if !is_chain(definition) {
+        make(stage, definition, findings);
+    }
+}
+
 fn make(
     stage: &Stage<'_>,
     definition: &Defined<Config>,

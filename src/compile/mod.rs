@@ -11,6 +11,7 @@ pub mod files;
 mod internal;
 mod middlewares;
 pub mod needs;
+mod partial;
 mod plan;
 mod routers;
 mod services;
@@ -73,6 +74,9 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
         services: &services,
     };
     let routers = Routers::build(&stage, &rooms, &mut good, &mut findings);
+    let used = services.used();
+    // Last, because what is only looked at must not count as used.
+    partial::look(&stage, &rooms, &transports, &mut findings);
     let entry_points = doors.iter().zip(routers.tables);
     let entry_points = entry_points.map(|(door, tables)| entry_point(door, tables, input));
     let snapshot = Snapshot {
@@ -82,7 +86,7 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
             + 1,
         entry_points: entry_points.collect(),
         routes: routers.routes.into(),
-        services: services.used(),
+        services: used,
         ledger: Ledger {
             install: Arc::clone(input.install),
             diagnostics: told_once(findings, &good),

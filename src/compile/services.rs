@@ -134,6 +134,22 @@ impl<'a> Services<'a> {
     }
 }
 
+/// Looks for what is wrong with a service that is not to be used.
+pub(super) fn look(
+    stage: &Stage<'_>,
+    definition: &Defined<routing::Service>,
+    (transports, middlewares): (&Transports<'_>, &Middlewares<'_>),
+    findings: &mut Vec<Diagnostic>,
+) {
+    let mut draft = Draft {
+        stage,
+        definition,
+        findings,
+    };
+    draft.settings(transports);
+    service_steps(definition, middlewares, findings);
+}
+
 fn service_steps(
     definition: &Defined<routing::Service>,
     middlewares: &Middlewares<'_>,

@@ -449,6 +449,50 @@ http:
     assert_eq!(catalog.routers["own@file"].diagnostics.len(), 3);
 }
 
+#[test]
+fn a_value_that_cannot_be_read_hides_no_other_mistake() {
+    let mut bench = Bench::web();
+    bench.load(
+        "
+http:
+  routers:
+    a: {rule: 'Host(`a', service: nope, middlewares: [nope2, ok], entryPoints: [webb], priority: high}
+    b: {rule: [x], service: s, tls: {options: nope3, certResolvr: le}}
+  services:
+    s: {loadBalancer: {servers: [{url: '10.0.0.1', weight: x}], strategy: foo, serversTransport: nope4}, middlewares: [nope5]}
+  middlewares:
+    ok: {redirectRegex: {regex: '(', replacement: x, permanent: perhaps}}
+",
+    );
+    let found: Vec<String> = bench.found();
+    let paths = found.iter().map(|line| line.split(": ").nth(2).unwrap());
+    let mut paths: Vec<&str> = paths.collect();
+    paths.sort_unstable();
+    assert_eq!(
+        paths,
+        [
+            "http.middlewares.ok.redirectRegex.permanent",
+            "http.middlewares.ok@file.redirectRegex.regex",
+            "http.routers.a.priority",
+            "http.routers.a@file.entryPoints[0]",
+            "http.routers.a@file.middlewares[0]",
+            "http.routers.a@file.middlewares[1]",
+            "http.routers.a@file.rule",
+            "http.routers.a@file.service",
+            "http.routers.b.rule",
+            "http.routers.b.tls.certResolvr",
+            "http.routers.b@file.service",
+            "http.services.s.loadBalancer.servers[0].weight",
+            "http.services.s.loadBalancer.strategy",
+            "http.services.s@file.loadBalancer.servers[0].url",
+            "http.services.s@file.loadBalancer.serversTransport",
+            "http.services.s@file.middlewares[0]",
+        ],
+        "{found:#?}"
+    );
+    assert!(bench.live.as_ref().unwrap().snapshot.services.is_empty());
+}
+
 /// What is written for a router, its service's balancer and its middleware, and what is said of it.
 type Odd<'t> = (&'t str, &'t str, &'t str, &'t str);
 

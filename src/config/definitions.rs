@@ -35,6 +35,8 @@ pub struct Definitions {
     pub layer4: BTreeMap<SectionName, Defined<Opaque>>,
     /// Objects that stand in the configuration but could not be read: their last good form may go on.
     pub broken: BTreeSet<KindName>,
+    /// What could be read of broken objects, to be looked at for further mistakes.
+    pub partial: Partial,
     /// Global TLS objects that are left out because several providers define them.
     pub clashing: BTreeSet<KindName>,
 }
@@ -54,6 +56,11 @@ impl Definitions {
             certificates: certificates(provider, tls.certificates),
             layer4: layer4(provider, routing.tcp, routing.udp),
             clashing: BTreeSet::new(),
+            partial: Partial {
+                routers: named(provider, decoded.partial.routers),
+                services: named(provider, decoded.partial.services),
+                middlewares: named(provider, decoded.partial.middlewares),
+            },
             broken: decoded
                 .broken
                 .into_iter()
@@ -73,6 +80,21 @@ impl Definitions {
             && self
                 .broken
                 .contains(&(kind, format!("{EVERY}@{provider}").into()))
+    }
+}
+
+/// Objects with mistakes, as far as they could be read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Partial {
+    pub routers: Named<Router>,
+    pub services: Named<Service>,
+    pub middlewares: Named<Middleware>,
+}
+
+impl Partial {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

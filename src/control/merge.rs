@@ -53,6 +53,10 @@ pub fn merge<'a>(
             .layer4
             .extend(layer4.map(|(key, object)| (key.clone(), object.clone())));
         merged.broken.extend(definitions.broken.iter().cloned());
+        let (partial, more) = (&mut merged.partial, &definitions.partial);
+        extend(&mut partial.routers, &more.routers);
+        extend(&mut partial.services, &more.services);
+        extend(&mut partial.middlewares, &more.middlewares);
     }
     for kind in clashes.0 {
         let name: Arc<str> = DEFAULT_OPTIONS.into();

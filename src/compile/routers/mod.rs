@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use super::{Rooms, Stage, fallback};
 use crate::{
-    config::{Diagnostic, Kind, definitions::Definitions},
+    config::{
+        Diagnostic, Kind,
+        definitions::{Defined, Definitions},
+        routing::Router,
+    },
     snapshot::{Demand, Route, table::Table},
     tls::SniTable,
 };
@@ -31,6 +35,20 @@ pub(super) struct Tables {
     pub(super) plain: Table,
     pub(super) secure: Table,
     pub(super) tls: SniTable,
+}
+
+/// Looks for what is wrong with routers that are not to be mounted.
+pub(super) fn look(
+    stage: &Stage<'_>,
+    rooms: &Rooms<'_>,
+    mut report: impl FnMut(&Defined<Router>, Vec<Diagnostic>),
+) {
+    let drafter = Drafter::new(stage, rooms);
+    for router in stage.wanted.partial.routers.values() {
+        let mut found = Vec::new();
+        drafter.drafts(router, &mut found);
+        report(router, found);
+    }
 }
 
 impl Routers {

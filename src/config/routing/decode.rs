@@ -22,6 +22,8 @@ pub struct DecodedRouting {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that were written and could not be read; the name [`EVERY`] stands for all objects of the kind.
     pub broken: BTreeSet<(Kind, String)>,
+    /// What could be read of broken objects: to be looked at for further mistakes, and for nothing else.
+    pub partial: Http,
 }
 
 /// Routing configuration made by code has nothing wrong with its form.
@@ -39,6 +41,20 @@ impl DecodedRouting {
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
+
+    /// Adds what could be read of other broken objects.
+    pub fn add_partial(&mut self, more: &Http) {
+        let partial = &mut self.partial;
+        add(&mut partial.routers, &more.routers);
+        add(&mut partial.services, &more.services);
+        add(&mut partial.middlewares, &more.middlewares);
+        add(&mut partial.servers_transports, &more.servers_transports);
+    }
+}
+
+fn add<T: Clone>(objects: &mut Objects<T>, more: &Objects<T>) {
+    let more = more.iter();
+    objects.extend(more.map(|(name, object)| (name.clone(), object.clone())));
 }
 
 /// In place of a name: the whole section could not be read.
@@ -124,6 +140,7 @@ pub fn decode_routing(parsed: Parsed) -> DecodedRouting {
         routing,
         diagnostics: walk.diagnostics,
         broken: walk.broken,
+        partial: walk.partial,
     }
 }
 
@@ -133,9 +150,25 @@ struct Walk {
     syntax: Vec<Diagnostic>,
     diagnostics: Vec<Diagnostic>,
     broken: BTreeSet<(Kind, String)>,
+    partial: Http,
+}
+
+/// An object, as far as it could be read.
+struct Read<T> {
+    object: Option<Placed<T>>,
+    broken: bool,
+}
+
+impl<T> Read<T> {
+    fn good(self) -> Option<Placed<T>> {
+        self.object.filter(|_| !self.broken)
+    }
 }
 
 type Objects<T> = BTreeMap<String, Placed<T>>;
+
+/// Where good objects go, and those that could be read in part.
+type Both<'o, T> = (&'o mut Objects<T>, &'o mut Objects<T>);
 
 impl Walk {
     fn http(&mut self, section: &Node) -> Http {
@@ -146,21 +179,32 @@ impl Walk {
             "serversTransports",
             "models",
         ];
-        let mut http = Http::default();
+        let (mut http, mut partial) = (Http::default(), Http::default());
         for part in self.parts(section, "http", KNOWN) {
             match part.name.to_ascii_lowercase().as_str() {
-                "routers" => http.routers = self.objects(part, "http.routers", Kind::Router),
-                "services" => http.services = self.objects(part, "http.services", Kind::Service),
+                "routers" => {
+                    let both = (&mut http.routers, &mut partial.routers);
+                    self.objects(part, Kind::Router, both);
+                }
+                "services" => {
+                    let both = (&mut http.services, &mut partial.services);
+                    self.objects(part, Kind::Service, both);
+                }
                 "middlewares" => {
-                    http.middlewares = self.objects(part, "http.middlewares", Kind::Middleware);
+                    let both = (&mut http.middlewares, &mut partial.middlewares);
+                    self.objects(part, Kind::Middleware, both);
                 }
                 "serverstransports" => {
-                    let path = "http.serversTransports";
-                    http.servers_transports = self.objects(part, path, Kind::ServersTransport);
+                    let both = (
+                        &mut http.servers_transports,
+                        &mut partial.servers_transports,
+                    );
+                    self.objects(part, Kind::ServersTransport, both);
                 }
                 _ => {}
             }
         }
+        self.partial = partial;
         http
     }
 
@@ -181,7 +225,7 @@ impl Walk {
                 "serverstransports" => (&mut layer.servers_transports, "serversTransports"),
                 _ => continue,
             };
-            *slot = self.objects(part, &join(path, name), kind);
+            self.objects_at(part, &join(path, name), kind, (slot, &mut Objects::new()));
         }
         layer
     }
@@ -191,8 +235,14 @@ impl Walk {
         for part in self.parts(section, "tls", &["certificates", "options", "stores"]) {
             match part.name.to_ascii_lowercase().as_str() {
                 "certificates" => tls.certificates = self.certificates(part),
-                "options" => tls.options = self.objects(part, "tls.options", Kind::TlsOptions),
-                "stores" => tls.stores = self.objects(part, "tls.stores", Kind::TlsStore),
+                "options" => {
+                    let both = (&mut tls.options, &mut Objects::new());
+                    self.objects(part, Kind::TlsOptions, both);
+                }
+                "stores" => {
+                    let both = (&mut tls.stores, &mut Objects::new());
+                    self.objects(part, Kind::TlsStore, both);
+                }
                 _ => {}
             }
         }
@@ -222,7 +272,15 @@ impl Walk {
         parts
     }
 
-    fn objects<T>(&mut self, section: &Node, path: &str, kind: Kind) -> Objects<T>
+    /// Reads the objects of a section into those that are good and those that could be read in part.
+    fn objects<T>(&mut self, section: &Node, kind: Kind, into: Both<'_, T>)
+    where
+        T: DeserializeOwned + Remarks,
+    {
+        self.objects_at(section, kind.section(), kind, into);
+    }
+
+    fn objects_at<T>(&mut self, section: &Node, path: &str, kind: Kind, into: Both<'_, T>)
     where
         T: DeserializeOwned + Remarks,
     {
@@ -230,15 +288,19 @@ impl Walk {
             self.expected_options(section, path);
             self.broken.insert((kind, EVERY.to_owned()));
         }
-        let mut objects = BTreeMap::new();
+        let (good, partial) = into;
         for node in section.children() {
             let path = join(path, &node.name);
-            if let Some(object) = self.object(node, &path, kind, &node.name) {
+            let read = self.object(node, &path, kind, &node.name);
+            let objects = match read.broken {
+                true => &mut *partial,
+                false => &mut *good,
+            };
+            if let Some(object) = read.object {
                 // Of two with one name the first counts; the second is among the syntax errors.
                 objects.entry(String::from(&*node.name)).or_insert(object);
             }
         }
-        objects
     }
 
     fn certificates<T>(&mut self, section: &Node) -> Vec<Placed<T>>
@@ -261,12 +323,12 @@ impl Walk {
         for (index, node) in items.iter().enumerate() {
             let path = format!("tls.certificates[{index}]");
             let name = index.to_string();
-            certificates.extend(self.object(node, &path, Kind::Certificate, &name));
+            certificates.extend(self.object(node, &path, Kind::Certificate, &name).good());
         }
         certificates
     }
 
-    fn object<T>(&mut self, node: &Node, path: &str, kind: Kind, name: &str) -> Option<Placed<T>>
+    fn object<T>(&mut self, node: &Node, path: &str, kind: Kind, name: &str) -> Read<T>
     where
         T: DeserializeOwned + Remarks,
     {
@@ -275,7 +337,10 @@ impl Walk {
             let ignored = Diagnostic::warning(node.key.clone(), path, message);
             self.diagnostics
                 .push(ignored.with_hint("give it options, or remove it"));
-            return None;
+            return Read {
+                object: None,
+                broken: false,
+            };
         }
         let mut decoded = decode::<T>(node, path);
         let mut broken = decoded.has_errors() || self.has_syntax_error(path);
@@ -290,16 +355,12 @@ impl Walk {
         let object = decoded
             .value
             .map(|value| Placed::new(value, decoded.places));
-        match object {
-            Some(object) if !broken => {
-                T::remarks(&object, path, &mut self.diagnostics);
-                Some(object)
-            }
-            _ => {
-                self.broken.insert((kind, name.to_owned()));
-                None
-            }
+        broken |= object.is_none();
+        match &object {
+            Some(object) if !broken => T::remarks(object, path, &mut self.diagnostics),
+            _ => drop(self.broken.insert((kind, name.to_owned()))),
         }
+        Read { object, broken }
     }
 
     /// Paths of syntax errors are as written, so case does not count.

@@ -181,6 +181,7 @@ impl Merge {
             }
         }
         self.merged.routing = into;
+        self.merged.add_partial(&decoded.partial);
         self.broken(decoded);
     }
 

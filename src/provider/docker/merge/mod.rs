@@ -303,6 +303,9 @@ impl Merge {
             ..DecodedRouting::default()
         };
         for voice in voices {
+            if !voice.gone {
+                decoded.add_partial(&voice.contribution.decoded.partial);
+            }
             for (kind, name) in &voice.contribution.decoded.broken {
                 if !defines(&decoded.routing, *kind, name) {
                     decoded.broken.insert((*kind, name.clone()));
