@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::{
     config::{
-        Install,
+        Install, Place,
         install::{self, AliasStrategy, INTERNAL},
         units::{Cidr, Span},
     },
@@ -36,6 +36,8 @@ pub(super) struct Door {
     pub(super) listeners: Vec<Listener>,
     /// Whether other processes may listen on the same address.
     shared: bool,
+    /// Where the address was written, and `: `.
+    place: String,
     /// How long it goes on accepting once the process is to stop, and how long requests may take after that.
     pub(super) accept_grace: Duration,
     pub(super) grace: Duration,
@@ -43,8 +45,10 @@ pub(super) struct Door {
 
 /// An entry point that cannot be opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[error("entryPoints.{name}.address: cannot listen on {address}: {error}{hint}")]
+#[error("{place}entryPoints.{name}.address: cannot listen on {address}: {error}{hint}")]
 pub(super) struct CannotOpen {
+    /// Where the address was written, and `: `.
+    place: String,
     name: String,
     address: String,
     error: io::Error,
@@ -77,6 +81,7 @@ pub(super) fn open(
             Ok(listeners) => doors.push(Door {
                 options: options(index, name, config, share(files, workers, name)),
                 listeners,
+                place: place(install, name),
                 shared: config.reuse_port || ours.is_some(),
                 accept_grace: config
                     .transport
@@ -92,6 +97,7 @@ pub(super) fn open(
                     .unwrap_or_default(),
             }),
             Err(error) => failed.push(CannotOpen {
+                place: place(install, name),
                 name: name.clone(),
                 address: config.address.to_string(),
                 hint: hint(&error),
@@ -110,12 +116,20 @@ pub(super) fn open(
 pub(super) fn listen(doors: &[Door]) -> io::Result<()> {
     for door in doors {
         entrypoint::listen(&door.listeners, door.shared).map_err(|error| {
-            let (name, hint) = (&door.options.name, hint(&error));
-            let text = format!("entryPoints.{name}.address: cannot listen: {error}{hint}");
+            let (name, place) = (&door.options.name, &door.place);
+            let hint = hint(&error);
+            let text = format!("{place}entryPoints.{name}.address: cannot listen: {error}{hint}");
             io::Error::new(error.kind(), text)
         })?;
     }
     Ok(())
+}
+
+fn place(install: &Install, name: &str) -> String {
+    match install.places.at(&format!("entryPoints.{name}.address")) {
+        Place::Builtin => String::new(),
+        place => format!("{place}: "),
+    }
 }
 
 /// How long the end of the process may take.
@@ -328,6 +342,26 @@ mod tests {
             let timeouts = options(0, "web", &config, 1).timeouts;
             assert_eq!(timeouts.header, expected, "{read:?} {header}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_told_where_it_was_written() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let flag = "--entrypoints.web.address";
+        let address = taken.local_addr().unwrap();
+        let arguments = [format!("{flag}={address}")];
+        let sources = crate::config::Sources {
+            arguments: &arguments,
+            environment: &[],
+            directory: std::path::Path::new("/nonexistent"),
+            root: crate::config::Root::Here,
+        };
+        let install = crate::config::load_install(&sources).unwrap().install;
+        let failed = open(&install, Vec::new(), 1, 10_000).unwrap_err();
+        let expected = format!(
+            "{flag}: entryPoints.web.address: cannot listen on {address}: Address already in use"
+        );
+        assert!(failed[0].to_string().starts_with(&expected), "{failed:?}");
     }
 
     #[test]
