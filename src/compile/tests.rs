@@ -441,7 +441,7 @@ http:
         [
             "--entrypoints.web.http.tls.options: error: entryPoints.web.http.tls.options: the TLS options `nope@file` do not exist",
             "--entrypoints.web.http.middlewares: error: entryPoints.web.http.middlewares[1]: the middleware `mw2@file` does not exist",
-            "r.yml:6:61: error: http.routers.own@file.tls.options: the TLS options `mine@file` do not exist",
+            "r.yml:6:60: error: http.routers.own@file.tls.options: the TLS options `mine@file` do not exist",
         ]
     );
     let catalog = catalog(&bench.live.as_ref().unwrap().snapshot);
@@ -484,8 +484,8 @@ http:
             "http.routers.b@file.service",
             "http.services.s.loadBalancer.servers[0].weight",
             "http.services.s.loadBalancer.strategy",
-            "http.services.s@file.loadBalancer.servers[0].url",
             "http.services.s@file.loadBalancer.serversTransport",
+            "http.services.s@file.loadBalancer.servers[0].url",
             "http.services.s@file.middlewares[0]",
         ],
         "{found:#?}"
@@ -497,6 +497,7 @@ http:
 type Odd<'t> = (&'t str, &'t str, &'t str, &'t str);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of odd values")]
 fn what_traefik_serves_is_served() {
     const MODE: &str = "healthCheck: {path: /h, mode: foo}";
     const OBSERVED: &str = "observability: {traceVerbosity: foo}";
@@ -871,7 +872,7 @@ http:
     strip: {stripPrefix: {prefixes: [/x]}}
 ",
     );
-    let catalog = super::catalog(&bench.live.as_ref().unwrap().snapshot);
+    let catalog = catalog(&bench.live.as_ref().unwrap().snapshot);
     let routers = catalog
         .routers
         .iter()

@@ -185,7 +185,7 @@ mod tests {
             ),
             (
                 &["--log.level"],
-                "--log.level: error: log.level: needs a value: a single value",
+                "--log.level: warning: log.level: needs a value: a single value; the default is used",
             ),
             (
                 &["--entrypoints.web.http.middlewares"],

@@ -190,8 +190,8 @@ impl Reader {
             root: Some(Node::root(sections)),
             diagnostics,
         });
-        decoded.add_servers(servers);
         decoded.refuse_lists();
+        decoded.add_servers(servers);
         for found in &mut decoded.decoded.diagnostics {
             name_blanks(found);
         }
