@@ -2,15 +2,17 @@
 //!
 //! [`Acme`] is a provider of certificates: what routers demand comes from the snapshot in force, what is issued goes the way of all
 //! configuration. `plan` decides what to order when and is pure; `resolver` acts on it; `order` walks through one order; `solver` proves
-//! names; `client` speaks the protocol. `vault`, `store` and `stored` keep accounts and certificates in Traefik's `acme.json`, and see to it
-//! that of several edges on one storage one orders; `memory` and `limits` are what must not be forgotten beside them; `advice` is what
-//! authorities say about renewals; `report` is what is told of it all. `board` is what every edge answers challenges with; they are given
-//! by whoever looks into [`crate::challenge`].
+//! names, by way of `dns` if need be; `client` speaks the protocol. `vault`, `store` and `stored` keep accounts and certificates in Traefik's
+//! `acme.json`, and see to it that of several edges on one storage one orders; `memory` and `limits` are what must not be forgotten beside
+//! them; `advice` is what authorities say about renewals; `report` is what is told of it all. `board` is what every edge answers challenges
+//! with; they are given by whoever looks into [`crate::challenge`].
 
 mod advice;
 mod board;
 mod client;
+mod dns;
 mod held;
+mod http;
 mod keys;
 mod limits;
 mod memory;
@@ -34,7 +36,8 @@ use tokio::{sync::Notify, task::JoinSet};
 use crate::{
     challenge::Challenges,
     config::{
-        Install,
+        Install, Root,
+        dns::Variables,
         routing::{Certificate, Routing, Tls},
     },
     observe::{Resolvers, clock_text},
@@ -42,6 +45,7 @@ use crate::{
     snapshot::SnapshotCell,
 };
 
+use dns::Dns;
 pub use offline::Storages;
 use resolver::{Resolver, Shared, Vaults};
 use stored::Stored;
@@ -72,16 +76,27 @@ impl Acme {
             resolvers: resolvers.clone(),
             news: Arc::clone(&news),
         };
+        let environment = environment();
+        let variables = Variables::new(&environment, Root::Here);
         let mut acting = Vec::new();
         for (name, resolver) in &install.certificates_resolvers {
             let Some(config) = &resolver.acme else {
                 continue;
             };
-            if config.problems().is_empty() {
-                acting.push(Resolver::new(name, config, &mut vaults, &shared));
-            } else {
-                // What is wrong was reported where it stands.
-                tracing::error!(resolver = name, "the resolver cannot act");
+            // Most of what can be wrong was reported where it stands.
+            let problems = config.problems(&variables);
+            let dns = match problems.first() {
+                Some((field, wrong)) => Err(format!("{field} {wrong}")),
+                None => Dns::of(config, &variables),
+            };
+            match dns {
+                Ok(dns) => {
+                    let ways = (config, dns);
+                    acting.push(Resolver::new(name, ways, &mut vaults, &shared));
+                }
+                Err(wrong) => {
+                    tracing::error!(resolver = name, %wrong, "the resolver cannot act");
+                }
             }
         }
         Self {
@@ -142,6 +157,14 @@ fn certificates_of<'a>(stored: impl IntoIterator<Item = &'a Stored>) -> Routing 
         },
         ..Routing::default()
     }
+}
+
+/// The environment, as far as it is text.
+fn environment() -> Vec<(String, String)> {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Seconds since 1970.

@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     client::{AccountKey, Client, Failure},
+    dns::Dns,
     held::{self, certificates, held},
     limits::{Event, Limits},
     memory::{Memory, OpenOrder, key_of},
@@ -70,7 +71,7 @@ pub(super) type Vaults = BTreeMap<String, Arc<Vault>>;
 impl Resolver {
     pub(super) fn new(
         name: &str,
-        config: &AcmeResolver,
+        (config, dns): (&AcmeResolver, Option<Arc<Dns>>),
         vaults: &mut Vaults,
         shared: &Shared,
     ) -> Arc<Self> {
@@ -80,7 +81,7 @@ impl Resolver {
         let (challenges, news) = (&shared.challenges, &shared.news);
         let make = || Vault::new(store, challenges.clone(), Arc::clone(news));
         let vault = vaults.entry(key).or_insert_with(make);
-        let solvers = Solver::all(config, vault);
+        let solvers = Solver::all(config, vault, dns);
         Arc::new(Self {
             name: name.to_owned(),
             config: config.clone(),

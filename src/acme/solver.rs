@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     board::Post,
+    dns::{Dns, Placed},
     vault::{Posted, Vault},
 };
 use crate::config::install::AcmeResolver;
@@ -25,6 +26,8 @@ pub(super) enum Solver {
     },
     /// TLS-ALPN-01: a handshake with a protocol of its own.
     TlsAlpn { vault: Arc<Vault>, delay: Duration },
+    /// DNS-01: a TXT record.
+    Dns(Arc<Dns>),
 }
 
 /// What is to be proven.
@@ -43,11 +46,18 @@ pub(super) struct Proof {
 pub(super) enum Answer {
     /// The entry points of every edge on the storage give it.
     Posted(Posted),
+    /// The zone has it.
+    Placed(Box<Placed>),
 }
 
 impl Solver {
     /// The solvers of a resolver, the preferred one first.
-    pub(super) fn all(config: &AcmeResolver, vault: &Arc<Vault>) -> Vec<Self> {
+    pub(super) fn all(
+        config: &AcmeResolver,
+        vault: &Arc<Vault>,
+        dns: Option<Arc<Dns>>,
+    ) -> Vec<Self> {
+        let dns = dns.map(Self::Dns);
         let tls = config.tls_challenge.as_ref().map(|tls| Self::TlsAlpn {
             vault: Arc::clone(vault),
             delay: tls.delay.positive().unwrap_or_default(),
@@ -57,7 +67,7 @@ impl Solver {
             entry_point: http.entry_point.clone(),
             delay: http.delay.positive().unwrap_or_default(),
         });
-        tls.into_iter().chain(http).collect()
+        dns.into_iter().chain(tls).chain(http).collect()
     }
 
     /// What authorities call the challenge.
@@ -65,6 +75,7 @@ impl Solver {
         match self {
             Self::Http { .. } => "http-01",
             Self::TlsAlpn { .. } => "tls-alpn-01",
+            Self::Dns(_) => "dns-01",
         }
     }
 
@@ -80,6 +91,7 @@ impl Solver {
     pub(super) fn proves_wildcards(&self) -> bool {
         match self {
             Self::Http { .. } | Self::TlsAlpn { .. } => false,
+            Self::Dns(_) => true,
         }
     }
 
@@ -105,19 +117,30 @@ impl Solver {
                 };
                 (vault, post)
             }
+            Self::Dns(dns) => {
+                let placed = dns.present(proof).await?;
+                return Ok(Answer::Placed(Box::new(placed)));
+            }
         };
         vault.post(post).await.map(Answer::Posted)
     }
 
     /// Waits until the authority will see the answers that were presented.
-    pub(super) async fn settle(&self, _answers: &[Answer]) -> Result<(), String> {
+    pub(super) async fn settle(&self, answers: &[Answer]) -> Result<(), String> {
         match self {
             Self::Http { vault, delay, .. } | Self::TlsAlpn { vault, delay } => {
                 vault.settled().await;
                 sleep(*delay).await;
+                Ok(())
+            }
+            Self::Dns(dns) => {
+                let placed = answers.iter().filter_map(|answer| match answer {
+                    Answer::Placed(placed) => Some(&**placed),
+                    Answer::Posted(_) => None,
+                });
+                dns.settle(&placed.collect::<Vec<_>>()).await
             }
         }
-        Ok(())
     }
 }
 
@@ -126,6 +149,7 @@ impl Answer {
     pub(super) async fn withdraw(self) {
         match self {
             Self::Posted(posted) => posted.withdraw().await,
+            Self::Placed(placed) => placed.withdraw().await,
         }
     }
 }
@@ -159,7 +183,7 @@ mod tests {
         let store = Files::new(&folder.path().join("acme.json"));
         let vault = Vault::new(store, challenges.clone(), Arc::default());
         vault.start().await;
-        let solvers = Solver::all(&config, &vault);
+        let solvers = Solver::all(&config, &vault, None);
         let kinds: Vec<&str> = solvers.iter().map(Solver::kind).collect();
         assert_eq!(kinds, ["tls-alpn-01", "http-01"]);
         for solver in &solvers {

@@ -244,6 +244,7 @@ impl Parts {
             // One that may do everything.
             let acme = install::AcmeResolver {
                 tls_challenge: Some(install::TlsChallenge::default()),
+                dns_challenge: Some(install::DnsChallenge::default()),
                 ..install::AcmeResolver::default()
             };
             install

@@ -4,6 +4,7 @@
 use super::constraints::Constraint;
 use super::decode::{did_you_mean, join};
 use super::diagnostic::{About, Diagnostic, Places};
+use super::dns::Variables;
 use super::install::{
     EntryPoint, EntryPointHttp, INTERNAL, Install, Ping, Prometheus, RedirectEntryPoint, RuleSyntax,
 };
@@ -12,7 +13,11 @@ use super::template::RuleTemplate;
 
 /// Everything found, errors and warnings. What cannot mean anything, and what Traefik starts with all the same, costs a warning and is
 /// taken out of `install`.
-pub(super) fn check(install: &mut Install, places: &Places) -> Vec<Diagnostic> {
+pub(super) fn check(
+    install: &mut Install,
+    places: &Places,
+    variables: &Variables<'_>,
+) -> Vec<Diagnostic> {
     let mut check = Check {
         install,
         places,
@@ -32,7 +37,7 @@ pub(super) fn check(install: &mut Install, places: &Places) -> Vec<Diagnostic> {
     let Check {
         mut found, repairs, ..
     } = check;
-    found.extend(resolvers::check(install, places));
+    found.extend(resolvers::check(install, places, variables));
     for repair in repairs {
         repair(install);
     }

@@ -8,6 +8,7 @@ pub mod constraints;
 mod decode;
 pub mod definitions;
 mod diagnostic;
+pub mod dns;
 mod env;
 mod file;
 mod flags;

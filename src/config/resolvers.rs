@@ -9,14 +9,20 @@ use base64::{
 use super::{
     decode::{did_you_mean, join},
     diagnostic::{About, Diagnostic, Places},
-    install::{AcmeResolver, Install, KEY_TYPES},
+    dns::{DNS_PROVIDERS, DnsProvider, Variables},
+    install::{AcmeResolver, DnsChallenge, Install, KEY_TYPES},
 };
 
 /// Everything there is to say.
-pub(super) fn check(install: &Install, places: &Places) -> Vec<Diagnostic> {
+pub(super) fn check(
+    install: &Install,
+    places: &Places,
+    variables: &Variables<'_>,
+) -> Vec<Diagnostic> {
     let mut check = Check {
         install,
         places,
+        variables,
         found: Vec::new(),
     };
     for (name, resolver) in &install.certificates_resolvers {
@@ -42,6 +48,7 @@ pub(super) fn check(install: &Install, places: &Places) -> Vec<Diagnostic> {
 struct Check<'a> {
     install: &'a Install,
     places: &'a Places,
+    variables: &'a Variables<'a>,
     found: Vec<Diagnostic>,
 }
 
@@ -57,8 +64,11 @@ impl Check<'_> {
     }
 
     fn acme(&mut self, path: &str, acme: &AcmeResolver) {
-        for (field, wrong) in acme.problems() {
+        for (field, wrong) in acme.problems(self.variables) {
             self.say(&join(path, field), &wrong, None);
+        }
+        if let Some(dns) = &acme.dns_challenge {
+            self.dns(&join(path, "dnsChallenge"), dns);
         }
         if !KEY_TYPES.contains(&acme.key_type.as_str()) {
             let message = format!("there is no key type {:?}: RSA4096 is used", acme.key_type);
@@ -99,10 +109,30 @@ impl Check<'_> {
             let found = Diagnostic::warning(self.places.at(&path).clone(), path, message);
             self.found.push(found.about(About::Unsupported));
         }
-        if acme.http_challenge.is_none() && acme.tls_challenge.is_none() {
-            let hint = "add `httpChallenge` or `tlsChallenge`";
-            let message = "has no challenge that is supported, and gets no certificate";
+        let local = acme.http_challenge.is_some() || acme.tls_challenge.is_some();
+        if !local && acme.dns_challenge.is_none() {
+            let hint = "add `httpChallenge`, `tlsChallenge` or `dnsChallenge`";
+            let message = "has no challenge, and gets no certificate";
             self.say(path, message, Some(hint.to_owned()));
+        }
+    }
+
+    fn dns(&mut self, path: &str, dns: &DnsChallenge) {
+        if !dns.provider.is_empty() && DnsProvider::find(&dns.provider).is_none() {
+            let known: Vec<&str> = DNS_PROVIDERS.iter().map(|one| one.name).collect();
+            let near = did_you_mean(&dns.provider, &known);
+            let others = "`exec` and `httpreq` serve all that are not built in".to_owned();
+            let message = format!("there is no provider {:?}", dns.provider);
+            self.say(&join(path, "provider"), &message, near.or(Some(others)));
+        }
+        for (old, new) in [
+            ("delayBeforeCheck", "propagation.delayBeforeChecks"),
+            ("disablePropagationCheck", "propagation.disableChecks"),
+        ] {
+            let old = join(path, old);
+            if self.places.wrote(&old) {
+                self.say(&old, "is deprecated", Some(format!("use `{new}`")));
+            }
         }
     }
 
@@ -115,7 +145,7 @@ impl Check<'_> {
 
 impl AcmeResolver {
     /// Why it cannot act, by option.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+    pub fn problems(&self, variables: &Variables<'_>) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut add = |field, wrong: &str| problems.push((field, wrong.to_owned()));
         if self.storage.is_empty() {
@@ -140,6 +170,18 @@ impl AcmeResolver {
                 add("eab.hmacEncoded", "is not a key in base64url form");
             }
         }
+        if let Some(dns) = &self.dns_challenge {
+            let provider = DnsProvider::find(&dns.provider);
+            match provider.map(|provider| provider.problem(variables)) {
+                Some(Some(wrong)) => add("dnsChallenge.provider", &wrong),
+                Some(None) => {}
+                None if dns.provider.is_empty() => {
+                    add("dnsChallenge.provider", "is missing: who changes the zone");
+                }
+                // Said with a suggestion.
+                None => {}
+            }
+        }
         problems
     }
 
@@ -148,8 +190,9 @@ impl AcmeResolver {
         let wildcard = names.iter().any(|name| name.starts_with("*."));
         let tls = self.tls_challenge.as_ref().map(|_| "tls-alpn-01");
         let http = self.http_challenge.as_ref().map(|_| "http-01");
+        let dns = self.dns_challenge.as_ref().map(|_| "dns-01");
         let plain = tls.into_iter().chain(http);
-        plain.filter(move |_| !wildcard)
+        dns.into_iter().chain(plain.filter(move |_| !wildcard))
     }
 
     /// The decoded key of the external account.
@@ -182,6 +225,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Root;
     use crate::config::install::ExternalAccount;
     use crate::config::units::Span;
 
@@ -196,7 +240,15 @@ mod tests {
                 hmac_encoded: key.into(),
             });
         }
-        let cases: [Case; 8] = [
+        fn dns(resolver: &mut AcmeResolver, provider: &str) {
+            resolver.dns_challenge = Some(DnsChallenge {
+                provider: provider.to_owned(),
+                ..DnsChallenge::default()
+            });
+        }
+        let environment = [("DO_AUTH_TOKEN".to_owned(), "t".to_owned())];
+        let variables = Variables::new(&environment, Root::Here);
+        let cases: [Case; 11] = [
             (|_| {}, &[]),
             (|acme| acme.storage.clear(), &["storage"]),
             (
@@ -214,11 +266,14 @@ mod tests {
                 &[],
             ),
             (|acme| eab(acme, "kid", "YQ=="), &[]),
+            (|acme| dns(acme, "digitalocean"), &[]),
+            (|acme| dns(acme, "cloudflare"), &["dnsChallenge.provider"]),
+            (|acme| dns(acme, ""), &["dnsChallenge.provider"]),
         ];
         for (change, expected) in cases {
             let mut acme = AcmeResolver::default();
             change(&mut acme);
-            let problems = acme.problems();
+            let problems = acme.problems(&variables);
             let found: Vec<&str> = problems.iter().map(|(field, _)| *field).collect();
             assert_eq!(found, expected, "{acme:?}");
         }

@@ -21,7 +21,7 @@ use super::advice::Window;
 use crate::config::install::AcmeResolver;
 use http::{Answer, Http};
 
-pub(super) use failure::{Failure, Problem};
+pub(super) use failure::{Failure, Problem, retry_after};
 pub(super) use jws::AccountKey;
 
 /// An authority, reached with an account.
@@ -150,7 +150,7 @@ impl Client {
         if !answer.status.is_success() {
             return Err(Failure::Refused(Box::new(Problem::of(&answer))));
         }
-        let pause = failure::retry_after(&answer.headers, SystemTime::now());
+        let pause = retry_after(&answer.headers, SystemTime::now());
         let info: RenewalInfo = decode(&answer)?;
         Ok((Some(info.window()?), pause))
     }
@@ -210,7 +210,7 @@ impl Client {
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<(T, Option<Duration>), Failure> {
         let answer = self.post(Some(&self.account), url, None).await?;
-        let pause = failure::retry_after(&answer.headers, SystemTime::now());
+        let pause = retry_after(&answer.headers, SystemTime::now());
         Ok((decode(&answer)?, pause))
     }
 

@@ -163,11 +163,8 @@ fn checked(name: &str, resolver: &AcmeResolver) -> Result<String, &'static str> 
     if rest.is_some() && labels.count() < 2 {
         return Err("the wildcard is too wide");
     }
-    if rest.is_some() {
-        return Err(match resolver.dns_challenge {
-            Some(_) => "a wildcard needs `dnsChallenge`, which is not supported yet",
-            None => "a wildcard needs a resolver with `dnsChallenge`",
-        });
+    if rest.is_some() && resolver.dns_challenge.is_none() {
+        return Err("a wildcard needs a resolver with `dnsChallenge`");
     }
     Ok(name)
 }
@@ -201,6 +198,7 @@ const MOST_NAMES: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::install::DnsChallenge;
 
     #[test]
     fn too_many_names_are_told_from_many() {
@@ -222,6 +220,14 @@ mod tests {
     #[test]
     fn names_are_checked() {
         let resolver = AcmeResolver::default();
+        let with_dns = AcmeResolver {
+            dns_challenge: Some(DnsChallenge::default()),
+            ..AcmeResolver::default()
+        };
+        for name in ["*.example.com", "*.Example.com."] {
+            assert_eq!(checked(name, &with_dns).as_deref(), Ok("*.example.com"));
+        }
+        assert!(checked("*.*.example.com", &with_dns).is_err());
         let long = "a".repeat(64);
         for (name, expected) in [
             ("A.Example.com.", Ok("a.example.com")),

@@ -1,5 +1,7 @@
 //! `certificatesResolvers`: who issues certificates, and how they are obtained.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Opaque;
@@ -69,9 +71,9 @@ pub struct AcmeResolver {
     /// `tlsChallenge`: prove domains by a handshake on port 443.
     #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
     pub tls_challenge: Option<TlsChallenge>,
-    /// `dnsChallenge`: prove domains in the DNS; not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dns_challenge: Option<Opaque>,
+    /// `dnsChallenge`: prove domains, wildcards too, by records in the DNS.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub dns_challenge: Option<DnsChallenge>,
 }
 
 impl Default for AcmeResolver {
@@ -129,6 +131,61 @@ pub struct TlsChallenge {
     /// `delay` before the authority is told to look. Default 0.
     #[serde(skip_serializing_if = "unset")]
     pub delay: Span,
+}
+
+/// `certificatesResolvers.NAME.acme.dnsChallenge`: DNS-01.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DnsChallenge {
+    /// `provider` that changes the zone; it is set up by environment variables.
+    pub provider: String,
+    /// `resolvers`: name servers to ask instead of the system's, `host` or `host:port`.
+    #[serde(skip_serializing_if = "unset")]
+    pub resolvers: Vec<String>,
+    /// `propagation`: when the authority is told to look.
+    #[serde(skip_serializing_if = "unset")]
+    pub propagation: Propagation,
+    /// `delayBeforeCheck`: deprecated, `propagation.delayBeforeChecks`.
+    #[serde(skip_serializing_if = "unset")]
+    pub delay_before_check: Span,
+    /// `disablePropagationCheck`: deprecated, `propagation.disableChecks`.
+    #[serde(skip_serializing_if = "unset")]
+    pub disable_propagation_check: bool,
+}
+
+/// `certificatesResolvers.NAME.acme.dnsChallenge.propagation`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Propagation {
+    /// `disableChecks`: the authority is told at once. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub disable_checks: bool,
+    /// `disableANSChecks`: the zone's own name servers are not asked. Default false.
+    #[serde(rename = "disableANSChecks", skip_serializing_if = "unset")]
+    pub disable_ans_checks: bool,
+    /// `requireAllRNS`: all of `resolvers` must see the record too. Default false.
+    #[serde(rename = "requireAllRNS", skip_serializing_if = "unset")]
+    pub require_all_rns: bool,
+    /// `delayBeforeChecks`: how long to wait before the first look. Default 0.
+    #[serde(skip_serializing_if = "unset")]
+    pub delay_before_checks: Span,
+}
+
+impl DnsChallenge {
+    /// How long to wait before the first look.
+    pub fn delay(&self) -> Duration {
+        let delays = [
+            self.propagation.delay_before_checks,
+            self.delay_before_check,
+        ];
+        let mut delays = delays.into_iter().filter_map(Span::positive);
+        delays.next().unwrap_or_default()
+    }
+
+    /// Whether to look at all.
+    pub fn is_checked(&self) -> bool {
+        !self.propagation.disable_checks && !self.disable_propagation_check
+    }
 }
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";

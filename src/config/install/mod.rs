@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::acme::{
-    AcmeResolver, CertificatesResolver, ExternalAccount, HttpChallenge, KEY_TYPES, TlsChallenge,
+    AcmeResolver, CertificatesResolver, DnsChallenge, ExternalAccount, HttpChallenge, KEY_TYPES,
+    Propagation, TlsChallenge,
 };
 pub use self::docker::{DockerProvider, EngineTls, SwarmProvider};
 pub use self::entrypoint::{

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::check;
 use super::decode::{decode, did_you_mean};
 use super::diagnostic::{About, Diagnostic, Place, Places};
+use super::dns::Variables;
 use super::env;
 use super::flags::{self, Flags};
 use super::install::{FieldMode, Install};
@@ -141,8 +142,9 @@ impl Search<'_> {
         install.add_implicit_entry_points();
         install.places = decoded.places.clone();
         if !has_errors {
-            self.diagnostics
-                .extend(check::check(&mut install, &decoded.places));
+            let variables = Variables::new(self.sources.environment, self.sources.root);
+            let found = check::check(&mut install, &decoded.places, &variables);
+            self.diagnostics.extend(found);
         }
         let file = file.map(|file| file.path);
         if !self.serves_as_routing_file(&install, file.as_deref()) {

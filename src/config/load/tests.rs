@@ -479,7 +479,7 @@ http: {routers: {}}
             "traefik.yml:2:71: warning: entryPoints.web.http2.maxEncoderHeaderTableSize: has no effect: clients decide the size of their tables",
             "traefik.yml:3:18: warning: entryPoints.dns.address: UDP is not supported by this version: it is not opened",
             "traefik.yml:3:44: warning: entryPoints.dns.udp.timeout: is known, but not supported by this version",
-            "traefik.yml:5:8: warning: certificatesResolvers.le.acme: has no challenge that is supported, and gets no certificate (add `httpChallenge` or `tlsChallenge`)",
+            "traefik.yml:5:8: warning: certificatesResolvers.le.acme: has no challenge, and gets no certificate (add `httpChallenge`, `tlsChallenge` or `dnsChallenge`)",
             "traefik.yml:5:22: warning: certificatesResolvers.le.acme.email: is not an email address",
             "traefik.yml:6:1: warning: tracing: is known, but not supported by this version",
             "traefik.yml:8:3: warning: providers.nomad: is known, but not supported by this version",

@@ -1,9 +1,11 @@
 //! Certificates from a real authority: Pebble, which is strict, slow and refuses every other nonce when told to.
 
 mod advice;
+mod dns;
 mod edges;
 mod gate;
 mod kills;
+mod knot;
 mod pebble;
 mod seen;
 mod storage;

@@ -18,6 +18,8 @@ pub struct Ports {
     pub pebble: u16,
     management: u16,
     dns: u16,
+    /// Where the name server's answers are changed.
+    names: u16,
 }
 
 impl Ports {
@@ -28,6 +30,7 @@ impl Ports {
             pebble: free_port(),
             management: free_port(),
             dns: free_port(),
+            names: free_port(),
         }
     }
 }
@@ -97,8 +100,23 @@ impl Pebble {
         self.dir.path().join("site-root.pem")
     }
 
+    /// Its name server.
+    pub fn names(&self) -> String {
+        loopback(self.ports.dns).to_string()
+    }
+
+    /// Where the answers of its name server are changed.
+    pub fn management(&self) -> String {
+        loopback(self.ports.names).to_string()
+    }
+
     /// Starts it; every name has the address 127.0.0.1.
     pub async fn start(&self, environment: &[(&str, &str)]) -> Running {
+        self.start_asking(environment, self.ports.dns).await
+    }
+
+    /// Starts it; it asks the name server on this port.
+    pub async fn start_asking(&self, environment: &[(&str, &str)], server: u16) -> Running {
         let log = self.dir.path().join("pebble.log");
         let spawn = |command: &mut Command, log: &PathBuf| {
             let file = File::create(log).unwrap();
@@ -127,13 +145,13 @@ impl Pebble {
             "-tlsalpn01",
             "",
             "-management",
-            "",
+            &self.management(),
         ]);
         let mut pebble = Command::new("pebble");
         pebble
             .arg("-config")
             .arg(self.dir.path().join("config.json"))
-            .args(["-dnsserver", &dns])
+            .args(["-dnsserver", &loopback(server).to_string()])
             .envs(environment.iter().copied());
         let running = Running {
             children: vec![
