@@ -22,12 +22,15 @@ pub(super) struct Container {
     pub(super) name: Arc<str>,
     /// Nanoseconds since 1970.
     pub(super) created: i64,
+    /// When it was last started, in the same unit; 0 if that is not known.
+    #[serde(default)]
+    pub(super) started: i64,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) status: Status,
     pub(super) health: Health,
     /// The signal that asks it to stop.
     pub(super) stop_signal: i32,
-    /// How long it may take to stop.
+    /// How long it may take to stop, unless whoever stops it says otherwise.
     pub(super) stop_timeout: Duration,
     /// Whether the engine starts it again when it ends.
     pub(super) restarts: bool,
@@ -154,6 +157,7 @@ pub(super) struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     Started,
+    Unpaused,
     Renamed,
     /// `None` if the engine does not say.
     Health(Option<Health>),
@@ -198,16 +202,19 @@ pub(super) fn signal_name(number: i32) -> String {
     )
 }
 
-/// Signals that end a process unless it does something about them, and that are sent for that purpose.
-pub(super) const TERMINATING: &[i32] = &[2, 3, 9, TERM];
+/// Signals that are sent to end a process, whatever it calls its own. Others (INT, QUIT, HUP) may as well ask for a dump or a reload.
+pub(super) const TERMINATING: &[i32] = &[KILL, TERM];
+const KILL: i32 = 9;
 pub(super) const TERM: i32 = 15;
+/// However long something may take to stop: numbers of labels and options may be any, and sums of times are to stay times.
+pub(super) const LONGEST_STOP: Duration = Duration::from_secs(24 * 3600);
 const REAL_TIME: i32 = 34;
 const SIGNALS: &[(&str, i32)] = &[
     ("HUP", 1),
     ("INT", 2),
     ("QUIT", 3),
     ("ABRT", 6),
-    ("KILL", 9),
+    ("KILL", KILL),
     ("USR1", 10),
     ("USR2", 12),
     ("PIPE", 13),

@@ -21,7 +21,8 @@ use jiff::Timestamp;
 
 use super::{
     container::{
-        Attachment, Change, Container, Event, Health, Id, Listed, Port, Status, TERM, signal,
+        Attachment, Change, Container, Event, Health, Id, LONGEST_STOP, Listed, Port, Status, TERM,
+        signal,
     },
     endpoint::Endpoint,
     swarm::{self, View},
@@ -231,20 +232,28 @@ impl Engine {
 
     /// One container; `None` if there is no such any more.
     pub(super) async fn inspect(&self, id: &str) -> Result<Option<Container>, Failure> {
-        let answer = self.in_time(self.docker.inspect_container(id, None)).await;
-        match answer {
-            Ok(answer) => {
-                let mut container = inspected(answer);
-                if let Some(peer) = container.network_mode.strip_prefix("container:") {
-                    let peer = self
-                        .in_time(self.docker.inspect_container(peer, None))
-                        .await;
-                    container.peer = peer.ok().map(|peer| Box::new(inspected(peer)));
-                }
-                Ok(Some(container))
+        let asking = async {
+            let Some(mut container) = self.look(id).await? else {
+                return Ok(None);
+            };
+            if let Some(peer) = container.network_mode.strip_prefix("container:") {
+                container.peer = self.look(peer).await?.map(Box::new);
             }
-            Err(Failure::Refused(404, _)) => Ok(None),
-            Err(failure) => Err(failure),
+            Ok(Some(container))
+        };
+        // One container that its engine is stuck on is not worth the time that a long list may take.
+        let patience = self.patience.min(PATIENCE_FOR_ONE);
+        let answer = tokio::time::timeout(patience, asking).await;
+        answer.unwrap_or(Err(Failure::Late(patience)))
+    }
+
+    async fn look(&self, id: &str) -> Result<Option<Container>, Failure> {
+        match self.docker.inspect_container(id, None).await {
+            Ok(answer) => Ok(Some(inspected(answer))),
+            Err(error) => match Failure::from(error) {
+                Failure::Refused(404, _) => Ok(None),
+                failure => Err(failure),
+            },
         }
     }
 
@@ -338,18 +347,12 @@ fn inspected(answer: ContainerInspectResponse) -> Container {
         policy,
         None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO)
     );
-    let created = answer
-        .created
-        .and_then(|text| text.parse::<Timestamp>().ok());
-    let created = created.map_or(0, |time| i64::try_from(time.as_nanosecond()).unwrap_or(0));
-    let stop_timeout = config
-        .stop_timeout
-        .and_then(|secs| u64::try_from(secs).ok());
     let stop_signal = config.stop_signal.as_deref().and_then(signal);
     Container {
         id: answer.id.unwrap_or_default().into(),
         name: bare(answer.name.as_deref().unwrap_or_default()),
-        created,
+        created: nanoseconds(answer.created.as_deref()),
+        started: nanoseconds(state.started_at.as_deref()),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         status: match state.status {
             Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => {
@@ -366,7 +369,7 @@ fn inspected(answer: ContainerInspectResponse) -> Container {
             _ => Health::None,
         },
         stop_signal: stop_signal.unwrap_or(TERM),
-        stop_timeout: stop_timeout.map_or(STOP_TIMEOUT, Duration::from_secs),
+        stop_timeout: config.stop_timeout.map_or(STOP_TIMEOUT, stop_timeout),
         restarts: !never,
         network_mode: host.network_mode.unwrap_or_default(),
         networks: attachments(settings.networks),
@@ -374,6 +377,18 @@ fn inspected(answer: ContainerInspectResponse) -> Container {
         peer: None,
         part: None,
     }
+}
+
+/// Since 1970; 0 for what is no time, or not one of ours.
+fn nanoseconds(text: Option<&str>) -> i64 {
+    let time = text.and_then(|text| text.parse::<Timestamp>().ok());
+    time.map_or(0, |time| i64::try_from(time.as_nanosecond()).unwrap_or(0))
+}
+
+/// Less than no time means that there is no end to it.
+fn stop_timeout(seconds: i64) -> Duration {
+    let time = u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs);
+    time.min(LONGEST_STOP)
 }
 
 fn bare(name: &str) -> Arc<str> {
@@ -431,7 +446,8 @@ fn event(message: EventMessage) -> Option<Event> {
     }
     let (name, detail) = action.split_once(':').unwrap_or((&action, ""));
     let change = match name {
-        "start" | "restart" | "unpause" => Change::Started,
+        "start" | "restart" => Change::Started,
+        "unpause" => Change::Unpaused,
         "rename" => Change::Renamed,
         "kill" => Change::Killed(attribute("signal").and_then(signal).unwrap_or(TERM)),
         "die" | "died" | "stop" => Change::Died,
@@ -499,6 +515,8 @@ const TASK_ID: &str = "com.docker.swarm.task.id";
 const TASKS: &str = "/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%7D";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer about one container may take.
+const PATIENCE_FOR_ONE: Duration = Duration::from_secs(5);
 /// In seconds.
 const HOUR: u64 = 3600;
 /// Docker's own.
@@ -506,3 +524,36 @@ pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_MESSAGE: usize = 300;
 /// In bytes: a thousand containers take about two millions.
 const LONGEST_LIST: usize = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_containers_are_times_to_reckon_with() {
+        let day = 24 * 3600;
+        for (told, meant) in [
+            (0, 0),
+            (90, 90),
+            (day + 1, day),
+            (i64::MAX, day),
+            (-1, day),
+            (i64::MIN, day),
+        ] {
+            assert_eq!(
+                stop_timeout(told),
+                Duration::from_secs(meant.unsigned_abs())
+            );
+        }
+        for (told, meant) in [
+            (Some("1970-01-01T00:00:01.5Z"), 1_500_000_000),
+            // That of a container that never ran.
+            (Some("0001-01-01T00:00:00Z"), 0),
+            (Some("9999-12-31T23:59:59Z"), 0),
+            (Some("soon"), 0),
+            (None, 0),
+        ] {
+            assert_eq!(nanoseconds(told), meant, "{told:?}");
+        }
+    }
+}

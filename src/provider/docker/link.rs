@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     container::{Container, Event, Id},
@@ -32,7 +32,11 @@ pub(super) struct Link {
     /// None if changes are not followed.
     events: Option<Events>,
     listing: Option<Later<Result<Seen, Failure>>>,
-    inspections: FuturesUnordered<Later<Inspection>>,
+    /// The list is wanted again: something has happened since it was asked for.
+    outdated: bool,
+    inspections: FuturesUnordered<Later<Step>>,
+    /// Inspections that keep nobody else waiting.
+    slow: FuturesUnordered<Later<Inspection>>,
     /// Inspections that wait until others have ended.
     waiting: VecDeque<Id>,
     pace: Pace,
@@ -89,6 +93,12 @@ impl Pace {
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Inspection = (Id, Result<Option<Container>, Failure>);
 
+/// How far an inspection has come.
+enum Step {
+    Ended(Inspection),
+    Slow(Later<Inspection>),
+}
+
 impl Link {
     /// Connects. The list is asked for when events flow already, so that nothing falls between the two.
     pub(super) async fn open(
@@ -105,7 +115,9 @@ impl Link {
             engine,
             events,
             listing: None,
+            outdated: false,
             inspections: FuturesUnordered::new(),
+            slow: FuturesUnordered::new(),
             waiting: VecDeque::new(),
             pace: Pace::new(every, Instant::now()),
         };
@@ -116,6 +128,7 @@ impl Link {
     /// Asks.
     pub(super) fn want(&mut self, wants: Wants) {
         if wants.list {
+            self.outdated = self.listing.is_some();
             self.list();
         }
         self.waiting.extend(wants.inspect);
@@ -138,6 +151,9 @@ impl Link {
                 },
                 list = answer(&mut self.listing) => {
                     self.listing = None;
+                    if std::mem::take(&mut self.outdated) {
+                        self.list();
+                    }
                     return match list {
                         Ok(seen) => {
                             self.pace.answered(&seen, Instant::now());
@@ -146,7 +162,14 @@ impl Link {
                         Err(failure) => News::Lost(failure),
                     };
                 }
-                Some((id, outcome)) = self.inspections.next(), if !self.inspections.is_empty() => {
+                Some(step) = self.inspections.next(), if !self.inspections.is_empty() => {
+                    let ended = self.step(step);
+                    self.inspect();
+                    if let Some((id, outcome)) = ended {
+                        return News::Inspected(id, outcome);
+                    }
+                }
+                Some((id, outcome)) = self.slow.next(), if !self.slow.is_empty() => {
                     self.inspect();
                     return News::Inspected(id, outcome);
                 }
@@ -166,13 +189,30 @@ impl Link {
 
     fn inspect(&mut self) {
         while self.inspections.len() < AT_A_TIME
+            && self.slow.len() < MOST_SLOW
             && let Some(id) = self.waiting.pop_front()
         {
             let engine = self.engine.clone();
-            self.inspections.push(Box::pin(async move {
+            let mut inspection: Later<Inspection> = Box::pin(async move {
                 let outcome = engine.inspect(&id).await;
                 (id, outcome)
+            });
+            self.inspections.push(Box::pin(async move {
+                match timeout(SLOW, &mut inspection).await {
+                    Ok(ended) => Step::Ended(ended),
+                    Err(_) => Step::Slow(inspection),
+                }
             }));
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Option<Inspection> {
+        match step {
+            Step::Ended(inspection) => Some(inspection),
+            Step::Slow(inspection) => {
+                self.slow.push(inspection);
+                None
+            }
         }
     }
 }
@@ -198,11 +238,76 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const RESTLESS: Duration = Duration::from_secs(2);
 /// How many inspections the engine gets at once.
 const AT_A_TIME: usize = 8;
+/// From when on an inspection makes room for others.
+const SLOW: Duration = Duration::from_millis(500);
+/// An engine that is slow with so many is not asked for more.
+const MOST_SLOW: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+        sync::Semaphore,
+    };
+
     use super::*;
-    use crate::provider::docker::swarm::View;
+    use crate::{
+        config::install::DockerProvider,
+        provider::docker::{endpoint::Endpoint, engine::Subject, swarm::View},
+    };
+
+    /// Answers lists as often as `lists` allows, and nothing but lists.
+    async fn serve(listener: UnixListener, lists: Arc<Semaphore>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let lists = Arc::clone(&lists);
+            tokio::spawn(async move {
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).await.unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let answer: &[u8] = match head.contains("/containers/json") {
+                    true => {
+                        lists.acquire().await.unwrap().forget();
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"
+                    }
+                    false => b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                };
+                stream.write_all(answer).await.ok();
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_wished_for_while_one_is_under_way_comes_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let lists = Arc::new(Semaphore::new(0));
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(serve(listener, Arc::clone(&lists)));
+        let options = DockerProvider {
+            endpoint: format!("unix://{}", path.display()),
+            ..DockerProvider::default()
+        };
+        let endpoint = Endpoint::new(&options, &|_| None).unwrap();
+        let (engine, lines) = Engine::new(endpoint, &options, Subject::Containers);
+        tokio::spawn(lines.run());
+        let hour = Duration::from_secs(3600);
+        let mut link = Link::open(engine, false, hour).await.unwrap();
+        for _ in 0..2 {
+            link.want(Wants {
+                list: true,
+                ..Wants::default()
+            });
+        }
+        lists.add_permits(3);
+        for _ in 0..2 {
+            let news = timeout(Duration::from_secs(60), link.next()).await.unwrap();
+            assert!(matches!(news, News::Listed(_)), "{news:?}");
+        }
+        assert!(link.listing.is_none(), "one more covers all wishes");
+    }
 
     #[test]
     fn a_swarm_on_its_way_is_asked_more_often() {

@@ -100,6 +100,7 @@ impl DockerProvider {
             roster,
             complete: false,
             follows: false,
+            patience: None,
             due: None,
             tries: 0,
             stale: None,
@@ -135,6 +136,8 @@ struct Follower {
     complete: bool,
     /// Whether the engine answers.
     follows: bool,
+    /// Until when a complete view is waited for.
+    patience: Option<Instant>,
     /// When to tell what has changed.
     due: Option<Instant>,
     /// Connections that failed since the last good one.
@@ -170,6 +173,7 @@ impl Follower {
             tokio::select! {
                 outcome = self.phase.next() => self.take(outcome).await,
                 () = at(self.roster.next()) => {}
+                () = at(self.patience) => {}
                 () = at(self.due) => {}
                 () = at(self.save_at), if self.saving.is_none() => self.save(),
                 saved = saved(&mut self.saving) => self.has_saved(saved),
@@ -177,6 +181,10 @@ impl Follower {
             let now = Instant::now();
             let wants = self.roster.pass(now);
             self.want(wants);
+            if self.patience.is_some_and(|until| until <= now) {
+                self.roster.lose_patience();
+                self.is_complete(true, now);
+            }
             self.plan(now);
             if self.due.is_some_and(|due| due <= now) && !self.tell().await {
                 return;
@@ -214,7 +222,8 @@ impl Follower {
                 wants
             }
             News::Lost(failure) => {
-                self.roster.abandon();
+                self.patience = None;
+                self.roster.abandon(now);
                 return self.lost(&failure);
             }
         };
@@ -231,7 +240,10 @@ impl Follower {
         match seen {
             Seen::Containers(list) => {
                 let wants = self.roster.listed(list);
-                self.is_complete(wants.inspect.is_empty(), now);
+                self.is_complete(self.roster.is_settled(), now);
+                if !self.complete || self.stale.is_some() {
+                    self.patience.get_or_insert(now + SETTLING);
+                }
                 wants
             }
             Seen::Swarm(view) => {
@@ -247,6 +259,7 @@ impl Follower {
         if complete && (!self.complete || self.stale.is_some()) {
             self.complete = true;
             self.stale = None;
+            self.patience = None;
             self.due = Some(now);
         }
     }
@@ -391,6 +404,8 @@ const DOCKER: &str = "docker";
 const SWARM: &str = "swarm";
 /// Additions come in groups: a stack that starts, replicas that follow each other.
 const MORE_MAY_FOLLOW: Duration = Duration::from_millis(20);
+/// How long containers that the engine tells nothing of may keep those that it tells of waiting.
+const SETTLING: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long the cache may lag behind.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +18,8 @@ struct State {
     containers: Vec<Value>,
     /// Paths that contain the first are answered with the second, byte for byte.
     faults: Vec<(&'static str, Vec<u8>)>,
+    /// Paths that contain this are answered when it is gone.
+    stuck: Option<&'static str>,
     seen: Vec<String>,
 }
 
@@ -87,8 +90,15 @@ impl FalseEngine {
             .push((path, answer.into()));
     }
 
+    /// Requests for such a path have no answer until the engine is healed.
+    fn stick(&self, path: &'static str) {
+        self.state.lock().unwrap().stuck = Some(path);
+    }
+
     fn heal(&self) {
-        self.state.lock().unwrap().faults.clear();
+        let mut state = self.state.lock().unwrap();
+        state.faults.clear();
+        state.stuck = None;
     }
 
     fn saw(&self, what: &str) -> bool {
@@ -119,6 +129,13 @@ async fn serve(
     let read = stream.read(&mut head).await.unwrap_or(0);
     let head = String::from_utf8_lossy(&head[..read]).into_owned();
     let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    let is_stuck = || {
+        let state = state.lock().unwrap();
+        state.stuck.is_some_and(|path| target.contains(path))
+    };
+    while is_stuck() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let answer = reply(&target, &mut state.lock().unwrap());
     stream.write_all(&answer).await.ok();
     if target.contains("/events") && answer.starts_with(b"HTTP/1.1 200") {
@@ -473,7 +490,7 @@ async fn containers_that_stay_while_the_engine_is_away_go_on() {
     engine.stop();
     for _ in 0..20 {
         assert_eq!(ask(&proxy, "one.test").await.0, 200);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     engine.set(Vec::new());
     engine.start();
@@ -481,4 +498,109 @@ async fn containers_that_stay_while_the_engine_is_away_go_on() {
         (ask(&proxy, "one.test").await.0 != 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_engine_that_goes_away_while_it_owes_an_inspection_is_asked_again() {
+    let (one, two) = (backend("one").run().await, backend("two").run().await);
+    let engine = FalseEngine::new();
+    engine.set(vec![container("one", "one.test", &one)]);
+    let proxy = engine.proxy(&json!({"reconcileInterval": "1s"})).await;
+    hello(&proxy, "one.test", "one").await;
+    engine.fault(
+        "/containers/id-two/",
+        answer(500, &json!({"message": "broken"})),
+    );
+    engine.set(vec![
+        container("one", "one.test", &one),
+        container("two", "two.test", &two),
+    ]);
+    engine.event("start", "id-two", 1);
+    eventually("the failure is told", async || {
+        let found = findings(&proxy).await;
+        found
+            .iter()
+            .any(|line| line.contains("id-two"))
+            .then_some(())
+    })
+    .await;
+    engine.stop();
+    // The next try falls due meanwhile.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    engine.heal();
+    engine.start();
+    hello(&proxy, "two.test", "two").await;
+    assert_eq!(findings(&proxy).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_time_to_stop_that_is_beyond_all_reckoning_costs_its_own_container() {
+    let (one, two) = (backend("one").run().await, backend("two").run().await);
+    let engine = FalseEngine::new();
+    let mut endless = container("one", "one.test", &one);
+    endless["Config"]["StopTimeout"] = json!(i64::MAX);
+    endless["Config"]["StopSignal"] = json!("SIGQUIT");
+    engine.set(vec![endless, container("two", "two.test", &two)]);
+    let proxy = engine.proxy(&json!({"hold": {"timeout": "0"}})).await;
+    hello(&proxy, "one.test", "one").await;
+    engine.event("kill", "id-one", 1);
+    answers(&proxy, "one.test", 503, "").await;
+    hello(&proxy, "two.test", "two").await;
+}
+
+#[tokio::test]
+async fn containers_that_the_engine_is_stuck_on_keep_nobody_else_waiting() {
+    let servers = [
+        backend("one").run().await,
+        backend("two").run().await,
+        backend("stuck").run().await,
+    ];
+    let engine = FalseEngine::new();
+    let name = |number: u8| format!("stuck{number}");
+    let mut all: Vec<Value> = (0..10)
+        .map(|number| {
+            let name = name(number);
+            container(&name, &format!("{name}.test"), &servers[2])
+        })
+        .collect();
+    all.push(container("one", "one.test", &servers[0]));
+    engine.set(all.clone());
+    engine.stick("/containers/id-stuck");
+    let proxy = engine.proxy(&json!({})).await;
+    hello(&proxy, "one.test", "one").await;
+    let found = findings(&proxy).await;
+    assert!(
+        found
+            .iter()
+            .any(|line| line.contains("id-stuck0") && line.contains("no answer")),
+        "{found:?}"
+    );
+    all.push(container("two", "two.test", &servers[1]));
+    engine.set(all);
+    engine.event("start", "id-two", 1);
+    hello(&proxy, "two.test", "two").await;
+    engine.heal();
+    for number in 0..10 {
+        hello(&proxy, &format!("{}.test", name(number)), "stuck").await;
+    }
+}
+
+#[tokio::test]
+async fn a_restart_that_the_events_missed_ends_the_leaving() {
+    let one = backend("one").run().await;
+    let engine = FalseEngine::new();
+    let started = |time: &str| {
+        let mut container = container("one", "one.test", &one);
+        container["State"]["StartedAt"] = json!(time);
+        container["Config"]["StopTimeout"] = json!(600);
+        vec![container]
+    };
+    engine.set(started("2026-01-01T00:00:01Z"));
+    let proxy = engine.proxy(&json!({"hold": {"timeout": "0"}})).await;
+    hello(&proxy, "one.test", "one").await;
+    engine.event("kill", "id-one", 1);
+    answers(&proxy, "one.test", 503, "").await;
+    engine.set(started("2026-01-01T00:00:09Z"));
+    engine.cut();
+    hello(&proxy, "one.test", "one").await;
 }

@@ -88,12 +88,15 @@ async fn signals_pauses_and_restarts_show_at_once() {
         (NO_HOLD, "0"),
     ];
     // It takes every signal and stays.
-    let script = "trap '' TERM HUP; echo app > /www/index.html; httpd -p 80 -h /www; while :; do sleep 1; done";
-    stack.start("app", &labels, &["--stop-timeout", "1"], script);
+    let script = "trap '' TERM HUP QUIT; echo app > /www/index.html; httpd -p 80 -h /www; while :; do sleep 1; done";
+    let options = ["--stop-timeout", "1", "--stop-signal", "USR1"];
+    stack.start("app", &labels, &options, script);
     answers(&proxy, "p.test", 200, "app").await;
-    stack.docker(&["kill", "-s", "HUP"], "app");
-    for _ in 0..20 {
-        assert_eq!(ask(&proxy, "p.test").await.0, 200, "a reload is no end");
+    for signal in ["HUP", "QUIT"] {
+        stack.docker(&["kill", "-s", signal], "app");
+        for _ in 0..20 {
+            assert_eq!(ask(&proxy, "p.test").await.0, 200, "{signal} is no end");
+        }
     }
     stack.docker(&["kill", "-s", "TERM"], "app");
     answers(&proxy, "p.test", 503, "").await;

@@ -1,5 +1,7 @@
 //! What one container, service or task adds to the routing configuration: its labels, and everything that goes without saying.
 
+mod limits;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -17,6 +19,8 @@ use crate::config::{
     routing::{LoadBalancer, Router, Server, Service, ServiceKind},
     template::normalize,
 };
+
+pub(super) use limits::LONGEST_HOLD;
 
 /// What one container adds.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +93,7 @@ pub(super) fn contribute(
         },
     };
     draft.http();
+    limits::holds(&mut draft.labels.decoded);
     draft.made.decoded = match draft.made.is_task {
         false => draft.labels.decoded,
         // The rest is said by the service.

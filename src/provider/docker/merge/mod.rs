@@ -1,10 +1,14 @@
 //! What all containers add, put together. Pure, and the same for the same containers in whatever order they were found.
 
+mod rivals;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
+
+use rivals::Rivals;
 
 use super::contribution::Contribution;
 use crate::config::{
@@ -59,8 +63,8 @@ struct Merge {
     /// Whose definition of each object is in force.
     taken: HashMap<SectionName, Owner>,
     servers: BTreeMap<String, Vec<Server>>,
-    /// Names of routers by their rule.
-    by_rule: HashMap<String, Vec<String>>,
+    /// Whose routers take which requests.
+    rivals: Rivals,
 }
 
 /// A section such as `http.routers`, and a name in it.
@@ -101,14 +105,7 @@ impl Merge {
         let mut into = std::mem::take(&mut self.routing);
         let http = &from.routing.http;
         for (name, router) in &http.routers {
-            if !self.is_taken(&into.http.routers, name, router, voice) {
-                self.object(
-                    ("http.routers", name),
-                    &mut into.http.routers,
-                    router,
-                    voice,
-                );
-            }
+            self.router(&mut into.http.routers, name, router, voice);
         }
         self.objects(
             "http.middlewares",
@@ -134,29 +131,33 @@ impl Merge {
         self.routing = into;
     }
 
-    /// Whether somebody else's router takes the very same requests. Which of the two is asked first would depend on their names, and
-    /// those are free to choose.
-    fn is_taken(
+    /// Takes a router, unless somebody else's takes the very same requests.
+    fn router(
         &mut self,
-        present: &Objects<Router>,
+        into: &mut Objects<Router>,
         name: &str,
         router: &Placed<Router>,
         voice: &Voice,
-    ) -> bool {
-        let names = self.by_rule.entry(router.rule.clone()).or_default();
+    ) {
         let group = &voice.contribution.group;
-        let rival = names.iter().find(|other| {
-            let owner = self.taken.get(&("http.routers", (*other).clone()));
-            let other = present.get(*other);
-            owner.is_some_and(|owner| owner.group != *group)
-                && other.is_some_and(|other| take_the_same(other, router))
-        });
-        let Some(rival) = rival.filter(|rival| *rival != name) else {
-            names.push(name.to_owned());
-            return false;
+        let rival = match into.contains_key(name) {
+            // Whose definition of one name holds is another question.
+            true => None,
+            false => self.rivals.of(router, group),
         };
+        if let Some(rival) = rival.map(str::to_owned) {
+            self.turn_away(name, router, &rival, voice);
+            return;
+        }
+        let fate = self.object(("http.routers", name), into, router, voice);
+        if fate == Fate::Agreed {
+            self.rivals.take(name, router, group);
+        }
+    }
+
+    fn turn_away(&mut self, name: &str, router: &Placed<Router>, rival: &str, voice: &Voice) {
         if !voice.gone
-            && let Some(owner) = self.taken.get(&("http.routers", rival.clone()))
+            && let Some(owner) = self.taken.get(&("http.routers", rival.to_owned()))
         {
             let message = format!(
                 "is that of the router `{rival}` of {}, which was first: this router is not served",
@@ -167,7 +168,6 @@ impl Merge {
             let hint = "give it a priority of its own if it is meant to come before or after";
             self.diagnostics.push(finding.with_hint(hint));
         }
-        true
     }
 
     fn layer4(
@@ -316,16 +316,6 @@ impl Merge {
         }
         decoded
     }
-}
-
-/// Whether two routers of one rule take the same requests.
-fn take_the_same(one: &Router, other: &Router) -> bool {
-    let doors = &one.entry_points;
-    let shared = |door: &String| other.entry_points.contains(door);
-    one.priority == other.priority
-        && one.tls.is_some() == other.tls.is_some()
-        && one.rule_syntax == other.rule_syntax
-        && (doors.is_empty() || other.entry_points.is_empty() || doors.iter().any(shared))
 }
 
 /// Says that another container's good definition is used in place of a broken one.

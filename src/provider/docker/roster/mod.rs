@@ -2,6 +2,7 @@
 //!
 //! It asks for inspections and says what the configuration is; it does not know how either travels.
 
+mod member;
 mod survey;
 
 use std::{
@@ -12,10 +13,12 @@ use std::{
 
 use tokio::time::Instant;
 
+use member::Member;
+
 use super::{
     address::Surroundings,
-    container::{Change, Container, Event, Health, Id, Listed, Status, TERMINATING, signal_name},
-    contribution::{Contribution, contribute},
+    container::{Change, Container, Event, Id, Listed, Status},
+    contribution::{Contribution, LONGEST_HOLD, contribute},
     merge::{Voice, merge},
     settings::{Settings, Verdict},
 };
@@ -44,23 +47,9 @@ pub(super) struct Roster {
     ended: HashSet<Id>,
     /// Inspections that failed.
     failed: BTreeMap<Id, Failed>,
+    /// The engine has gone, and nobody is there to be asked.
+    away: bool,
     changed: Option<Urgency>,
-}
-
-/// A container that is served.
-#[derive(Debug)]
-struct Member {
-    container: Container,
-    contribution: Arc<Contribution>,
-    leaving: Option<Leaving>,
-}
-
-/// It was told to stop.
-#[derive(Debug)]
-struct Leaving {
-    reason: Arc<str>,
-    /// If it is still there then, it did not mean to go.
-    until: Instant,
 }
 
 #[derive(Debug)]
@@ -113,6 +102,7 @@ impl Roster {
             asked: HashMap::new(),
             ended: HashSet::new(),
             failed: BTreeMap::new(),
+            away: false,
             changed: None,
         }
     }
@@ -127,16 +117,16 @@ impl Roster {
     /// Compares with the engine's whole list.
     pub(super) fn listed(&mut self, list: Vec<Listed>) -> Wants {
         let mut wants = Wants::default();
+        self.away = false;
         self.settle_in(&list);
         let present: HashSet<Id> = list.iter().map(|listed| Arc::clone(&listed.id)).collect();
         // What the list lacks may also be newer than the list.
-        let missing = self.members.keys().filter(|id| !present.contains(*id));
-        let missing: Vec<Id> = missing.cloned().collect();
+        let known = self.members.keys().chain(self.failed.keys());
+        let missing: BTreeSet<Id> = known.filter(|id| !present.contains(*id)).cloned().collect();
         for id in missing {
             self.ask(&id, &mut wants);
         }
         self.ignored.retain(|id, _| present.contains(id));
-        self.failed.retain(|id, _| present.contains(id));
         for listed in list {
             self.compare(&listed, &mut wants);
         }
@@ -148,7 +138,8 @@ impl Roster {
             return;
         }
         if let Some(member) = self.members.get(&listed.id) {
-            if !listed.tells_nothing_new(&member.container) {
+            // A list does not tell whether who was told to stop has been started again since.
+            if member.leaving.is_some() || !listed.tells_nothing_new(&member.container) {
                 self.ask(&listed.id, wants);
             }
             return;
@@ -202,11 +193,14 @@ impl Roster {
         }
         match change {
             Change::Started if !self.ignored.contains_key(&id) => {
-                if let Some(member) = self.members.get_mut(&id) {
-                    member.leaving = None;
+                let member = self.members.get_mut(&id);
+                if member.is_some_and(|member| member.leaving.take().is_some()) {
+                    self.change(Urgency::Soon);
                 }
                 self.ask(&id, &mut wants);
             }
+            // Who is told to stop while paused is let go on for that: it goes on leaving.
+            Change::Unpaused if !self.ignored.contains_key(&id) => self.ask(&id, &mut wants),
             Change::Connected | Change::Renamed | Change::Health(None) => {
                 if self.members.contains_key(&id) {
                     self.ask(&id, &mut wants);
@@ -219,7 +213,7 @@ impl Roster {
                 self.failed.remove(&id);
                 self.gone(&id, now);
             }
-            Change::Started => {}
+            Change::Started | Change::Unpaused => {}
             other => self.told(&id, &other, now),
         }
         wants
@@ -234,14 +228,9 @@ impl Roster {
             Change::Health(Some(health)) => member.container.health = *health,
             Change::Paused => member.container.status = Status::Paused,
             Change::Killed(signal) => {
-                let ends = TERMINATING.contains(signal) || *signal == member.container.stop_signal;
-                if !ends {
+                if !member.signalled(*signal, now) {
                     return;
                 }
-                member.leaving = Some(Leaving {
-                    reason: format!("was sent {}", signal_name(*signal)).into(),
-                    until: now + member.container.stop_timeout + AFTER_STOP_TIMEOUT,
-                });
             }
             _ => return,
         }
@@ -367,6 +356,8 @@ impl Roster {
             .retain(|ghost| ghost.contribution.group != group);
         let since = self.since.entry(group).or_insert(container.created);
         *since = (*since).min(container.created);
+        // Who has been started again has not heard the signal.
+        let known = known.filter(|known| known.container.started == container.started);
         let member = Member {
             contribution,
             leaving: known.and_then(|known| known.leaving),
@@ -414,7 +405,8 @@ impl Roster {
             ServiceKind::Unsupported { .. } => self.settings.hold,
         });
         let longest = holds.map(|hold| hold.timeout().at_least_zero()).max();
-        longest.unwrap_or_default()
+        let longest = longest.unwrap_or_default();
+        longest.min(LONGEST_HOLD.at_least_zero())
     }
 
     fn forget_groups(&mut self) {
@@ -446,14 +438,7 @@ impl Roster {
         let mut wants = Wants::default();
         let mut stayed = false;
         for member in self.members.values_mut() {
-            if member
-                .leaving
-                .as_ref()
-                .is_some_and(|leaving| leaving.until <= now)
-            {
-                member.leaving = None;
-                stayed = true;
-            }
+            stayed |= member.pass(now);
         }
         let before = self.ghosts.len();
         self.ghosts.retain(|ghost| ghost.until > now);
@@ -467,7 +452,7 @@ impl Roster {
         let due = self
             .failed
             .iter()
-            .filter(|(_, failed)| failed.again.is_some_and(|at| at <= now));
+            .filter(|(_, failed)| !self.away && failed.again.is_some_and(|at| at <= now));
         let due: Vec<Id> = due.map(|(id, _)| Arc::clone(id)).collect();
         for id in due {
             self.ask(&id, &mut wants);
@@ -478,15 +463,33 @@ impl Roster {
     /// When [`Roster::pass`] will have something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         let members = self.members.values();
-        let leaving = members.filter_map(|member| Some(member.leaving.as_ref()?.until));
+        let leaving = members.filter_map(Member::stays_until);
         let ghosts = self.ghosts.iter().map(|ghost| ghost.until);
-        let failed = self.failed.values().filter_map(|failed| failed.again);
+        let failed = self.failed.values().filter(|_| !self.away);
+        let failed = failed.filter_map(|failed| failed.again);
         leaving.chain(ghosts).chain(failed).min()
     }
 
-    /// Forgets inspections under way: whoever was asked has gone.
-    pub(super) fn abandon(&mut self) {
+    /// Forgets inspections under way: whoever was asked has gone. Those that failed are repeated as soon as there is a list again.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        self.away = true;
         self.asked.clear();
+        for failed in self.failed.values_mut() {
+            failed.again = Some(now);
+        }
+    }
+
+    /// Counts the inspections under way as failed, until they have their answers.
+    pub(super) fn lose_patience(&mut self) {
+        for id in self.asked.keys() {
+            let failed = self.failed.entry(Arc::clone(id));
+            failed.or_insert_with(|| Failed {
+                tries: 0,
+                why: "no answer yet".to_owned(),
+                again: None,
+            });
+        }
+        self.change(Urgency::Soon);
     }
 
     /// Whether every inspection has had its answer.
@@ -542,24 +545,6 @@ impl Roster {
     }
 }
 
-impl Member {
-    fn condition(&self) -> Condition {
-        if let Some(leaving) = &self.leaving {
-            return Condition::Leaving(Arc::clone(&leaving.reason));
-        }
-        match (self.container.status, self.container.health) {
-            (Status::Paused, _) => Condition::Unhealthy("is paused".into()),
-            (_, Health::Starting) => {
-                Condition::Waiting("its HEALTHCHECK has not passed yet".into())
-            }
-            (_, Health::Unhealthy) => Condition::Unhealthy("its HEALTHCHECK fails".into()),
-            (_, Health::None | Health::Healthy) => Condition::Ready,
-        }
-    }
-}
-
-/// Whoever survives a signal is not taken for a survivor before the engine had time to kill him and to say so.
-const AFTER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// More containers than this do not vanish within the time that one lingers, unless on purpose.

@@ -85,7 +85,7 @@ impl Roster {
                 // A task that has ended never runs again.
                 self.ended.insert(id);
             }
-            Change::Started => {
+            Change::Started | Change::Unpaused => {
                 if let Some(member) = self.members.get_mut(&id)
                     && member.container.status == Status::Paused
                 {

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::{
     config::{install::DockerProvider, routing::Hold, units::Span},
-    provider::docker::container::{Attachment, Port},
+    provider::docker::container::{Attachment, Health, Port},
 };
 
 /// A roster and a clock.
@@ -175,6 +175,8 @@ fn the_time_is_that_of_the_service_then_of_the_provider() {
         (Some(2), Some("3s"), 3),
         (Some(0), None, 0),
         (None, Some("0"), 0),
+        (Some(3600), None, 600),
+        (None, Some("9223372036s"), 600),
     ] {
         let mut bench = Bench::with(&DockerProvider {
             hold: Hold {
@@ -230,26 +232,85 @@ fn health_pause_and_signals_are_conditions() {
     bench.start(replica(1));
     assert_eq!(bench.servers(), ["web-p: 10.0.0.1:80 ready"]);
 
-    for signal in [1, 10, 12, 28] {
+    // Reloads, reports and dumps.
+    for signal in [1, 2, 3, 10, 12, 28] {
         bench.event("c1", Change::Killed(signal));
         assert_eq!(bench.servers(), ["web-p: 10.0.0.1:80 ready"], "{signal}");
     }
+}
+
+#[test]
+fn whoever_is_told_to_stop_leaves_until_it_has_stopped_or_started() {
+    const LEAVING: &str = "web-p: 10.0.0.1:80 Leaving(\"was sent SIGTERM\")";
+    const READY: &str = "web-p: 10.0.0.1:80 ready";
+    let mut bench = Bench::new();
+    bench.start(replica(1));
     bench.event("c1", Change::Killed(15));
-    assert_eq!(
-        bench.servers(),
-        ["web-p: 10.0.0.1:80 Leaving(\"was sent SIGTERM\")"]
-    );
-    bench.wait(10_500);
-    assert!(
-        bench.servers()[0].contains("Leaving"),
-        "the engine may still be killing it"
-    );
-    bench.wait(500);
-    assert_eq!(
-        bench.servers(),
-        ["web-p: 10.0.0.1:80 ready"],
-        "it has survived"
-    );
+    assert_eq!(bench.servers(), [LEAVING]);
+    // Whoever stops it may have given it more than its own stop timeout.
+    bench.wait(3_600_000);
+    assert_eq!(bench.servers(), [LEAVING]);
+    bench.event("c1", Change::Killed(9));
+    bench.wait(60_000);
+    assert_eq!(bench.servers(), [LEAVING], "the first signal counts");
+    // A container that is paused is let go on to stop.
+    assert_eq!(bench.event("c1", Change::Unpaused), ["c1"]);
+    bench.answer(replica(1));
+    assert_eq!(bench.servers(), [LEAVING]);
+    bench.roster.take_change();
+    bench.start(replica(1));
+    assert_eq!(bench.servers(), [READY]);
+    assert_eq!(bench.roster.take_change(), Some(Urgency::Soon));
+    // Not for ever, though: the signal may have come from somebody who did not mean to stop it.
+    bench.event("c1", Change::Killed(15));
+    bench.wait(24 * 3_600_000);
+    assert_eq!(bench.servers(), [READY]);
+    assert_eq!(bench.roster.next(), None);
+}
+
+#[test]
+fn whoever_survives_a_signal_that_is_not_its_own_gets_requests_again() {
+    for (stop_timeout, survives) in [
+        (Duration::from_secs(10), 10_999),
+        (Duration::ZERO, 999),
+        (Duration::MAX, 24 * 3_600_000),
+    ] {
+        let mut bench = Bench::new();
+        bench.start(Container {
+            stop_signal: 3,
+            stop_timeout,
+            ..replica(1)
+        });
+        bench.event("c1", Change::Killed(15));
+        bench.wait(survives);
+        assert!(
+            bench.servers()[0].contains("Leaving"),
+            "the engine may still be killing it"
+        );
+        bench.wait(1_000);
+        assert_eq!(bench.servers(), ["web-p: 10.0.0.1:80 ready"]);
+    }
+}
+
+#[test]
+fn a_start_that_was_not_told_of_ends_the_leaving() {
+    let mut bench = Bench::new();
+    let started = |started| Container {
+        started,
+        ..replica(1)
+    };
+    bench.start(started(1));
+    bench.event("c1", Change::Killed(15));
+    let list = || vec![listed(&replica(1))];
+    assert_eq!(asked(&bench.roster.listed(list())), ["c1"]);
+    bench.answer(started(1));
+    assert!(bench.servers()[0].contains("Leaving"));
+    assert_eq!(asked(&bench.roster.listed(list())), ["c1"]);
+    bench.roster.take_change();
+    bench.answer(started(2));
+    assert_eq!(bench.servers(), ["web-p: 10.0.0.1:80 ready"]);
+    assert_eq!(bench.roster.take_change(), Some(Urgency::Soon));
+    assert_eq!(asked(&bench.roster.listed(list())), [""; 0]);
 }
 
 #[test]
@@ -428,6 +489,68 @@ fn an_inspection_that_fails_is_repeated_and_costs_nobody_else() {
         bench.servers(),
         ["web-p: 10.0.0.1:80 ready 10.0.0.2:80 ready"]
     );
+}
+
+#[test]
+fn an_engine_that_goes_away_is_asked_again_for_what_it_owes() {
+    for under_way in [false, true] {
+        let mut bench = Bench::new();
+        bench.start(replica(2));
+        bench.event("c1", Change::Started);
+        let failed = Err("status 500: oh".to_owned());
+        bench.roster.inspected(&"c1".into(), failed, bench.now);
+        if under_way {
+            assert_eq!(asked(&bench.wait(200)), ["c1"]);
+        }
+        bench.roster.abandon(bench.now);
+        assert!(bench.roster.is_settled());
+        assert_eq!(bench.wait(3_600_000), Wants::default(), "nobody is there");
+        assert_eq!(bench.roster.next(), None);
+        let list = vec![listed(&replica(1)), listed(&replica(2))];
+        bench.roster.listed(list);
+        assert!(bench.roster.next().is_some_and(|at| at <= bench.now));
+        assert_eq!(asked(&bench.wait(0)), ["c1"], "{under_way}");
+        bench.answer(replica(1));
+        assert_eq!(bench.findings(), [""; 0]);
+        assert_eq!(
+            bench.servers(),
+            ["web-p: 10.0.0.1:80 ready 10.0.0.2:80 ready"]
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_a_failure_until_it_comes() {
+    let mut bench = Bench::new();
+    bench
+        .roster
+        .listed(vec![listed(&replica(1)), listed(&replica(2))]);
+    bench.answer(replica(2));
+    bench.roster.lose_patience();
+    assert_eq!(
+        bench.findings(),
+        ["container c1: warning: cannot be inspected: no answer yet (it is tried again)"]
+    );
+    assert_eq!(bench.servers(), ["web-p: 10.0.0.2:80 ready"]);
+    assert_eq!(bench.wait(60_000), Wants::default(), "it is under way");
+    bench.answer(replica(1));
+    assert_eq!(bench.findings(), [""; 0]);
+    assert_eq!(
+        bench.servers(),
+        ["web-p: 10.0.0.1:80 ready 10.0.0.2:80 ready"]
+    );
+}
+
+#[test]
+fn a_container_that_is_younger_than_the_list_is_not_forgotten() {
+    let mut bench = Bench::new();
+    bench.event("c1", Change::Started);
+    let failed = Err("status 500: oh".to_owned());
+    bench.roster.inspected(&"c1".into(), failed, bench.now);
+    assert_eq!(asked(&bench.roster.listed(Vec::new())), ["c1"]);
+    bench.roster.inspected(&"c1".into(), Ok(None), bench.now);
+    assert_eq!(bench.findings(), [""; 0]);
+    assert_eq!(bench.roster.next(), None);
 }
 
 #[test]
