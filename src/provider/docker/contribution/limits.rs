@@ -27,10 +27,11 @@ pub(in crate::provider::docker) const LONGEST_HOLD: Span = Span::from_secs(600);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::labels::decode_labels;
+    use crate::config::{Labelled, labels::decode_labels};
 
     #[test]
     fn a_label_may_ask_for_ten_minutes_and_is_told_so() {
+        let of = Labelled::Container("web".into());
         let key = "traefik.http.services.s.loadbalancer.hold.timeout";
         for (asked, given, told) in [
             ("9m", 540, false),
@@ -39,7 +40,7 @@ mod tests {
             ("9223372036s", 600, true),
             ("-1s", -1, false),
         ] {
-            let mut decoded = decode_labels("web", [(key, asked)].into_iter()).decoded;
+            let mut decoded = decode_labels(&of, [(key, asked)].into_iter()).decoded;
             holds(&mut decoded);
             let service = &decoded.routing.http.services["s"].value;
             let ServiceKind::LoadBalancer(balancer) = &service.kind else {
