@@ -245,8 +245,6 @@ const MOST_SLOW: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::UnixListener,
@@ -259,23 +257,20 @@ mod tests {
         provider::docker::{endpoint::Endpoint, engine::Subject, swarm::View},
     };
 
-    /// Answers lists as often as `lists` allows, and nothing but lists.
-    async fn serve(listener: UnixListener, lists: Arc<Semaphore>) {
+    /// Answers lists as often as `lists` allows, and nothing but lists, one request after the other.
+    async fn serve(listener: UnixListener, lists: &Semaphore) {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let lists = Arc::clone(&lists);
-            tokio::spawn(async move {
-                let mut head = vec![0; 4096];
-                let read = stream.read(&mut head).await.unwrap_or(0);
-                let head = String::from_utf8_lossy(&head[..read]).into_owned();
-                let answer: &[u8] = match head.contains("/containers/json") {
-                    true => {
-                        lists.acquire().await.unwrap().forget();
-                        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"
-                    }
-                    false => b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                };
-                stream.write_all(answer).await.ok();
-            });
+            let mut head = vec![0; 4096];
+            let read = stream.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+            let answer: &[u8] = match head.contains("/containers/json") {
+                true => {
+                    lists.acquire().await.unwrap().forget();
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"
+                }
+                false => b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            };
+            stream.write_all(answer).await.ok();
         }
     }
 
@@ -283,30 +278,38 @@ mod tests {
     async fn a_list_that_is_wished_for_while_one_is_under_way_comes_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.sock");
-        let lists = Arc::new(Semaphore::new(0));
+        let lists = Semaphore::new(0);
         let listener = UnixListener::bind(&path).unwrap();
-        tokio::spawn(serve(listener, Arc::clone(&lists)));
         let options = DockerProvider {
             endpoint: format!("unix://{}", path.display()),
             ..DockerProvider::default()
         };
         let endpoint = Endpoint::new(&options, &|_| None).unwrap();
         let (engine, lines) = Engine::new(endpoint, &options, Subject::Containers);
-        tokio::spawn(lines.run());
         let hour = Duration::from_secs(3600);
-        let mut link = Link::open(engine, false, hour).await.unwrap();
-        for _ in 0..2 {
-            link.want(Wants {
-                list: true,
-                ..Wants::default()
-            });
-        }
-        lists.add_permits(3);
-        for _ in 0..2 {
-            let news = timeout(Duration::from_secs(60), link.next()).await.unwrap();
-            assert!(matches!(news, News::Listed(_)), "{news:?}");
-        }
-        assert!(link.listing.is_none(), "one more covers all wishes");
+        let wishing = async {
+            let mut link = Link::open(engine, false, hour).await.unwrap();
+            for _ in 0..2 {
+                link.want(Wants {
+                    list: true,
+                    ..Wants::default()
+                });
+            }
+            lists.add_permits(3);
+            for _ in 0..2 {
+                let news = link.next().await;
+                assert!(matches!(news, News::Listed(_)), "{news:?}");
+            }
+            assert!(link.listing.is_none(), "one more covers all wishes");
+        };
+        let all = async {
+            tokio::select! {
+                () = wishing => {}
+                () = serve(listener, &lists) => {}
+                () = lines.run() => {}
+            }
+        };
+        timeout(Duration::from_secs(60), all).await.unwrap();
     }
 
     #[test]

@@ -40,7 +40,7 @@ mod tests {
             ("9223372036s", 600, true),
             ("-1s", -1, false),
         ] {
-            let mut decoded = decode_labels(&of, [(key, asked)].into_iter()).decoded;
+            let mut decoded = decode_labels(&of, [(key, asked)]).decoded;
             holds(&mut decoded);
             let service = &decoded.routing.http.services["s"].value;
             let ServiceKind::LoadBalancer(balancer) = &service.kind else {
