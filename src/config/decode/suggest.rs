@@ -9,6 +9,10 @@ pub(in crate::config) fn did_you_mean(name: &str, known: &[&str]) -> Option<Stri
     if distance(&nearest) <= allowed(&lower) {
         return Some(format!("did you mean `{nearest}`?"));
     }
+    let begins = |known: &&&str| known.len() > 2 && lower.starts_with(&known.to_ascii_lowercase());
+    if let Some(begins) = known.iter().find(begins) {
+        return Some(format!("did you mean `{begins}`?"));
+    }
     if known.len() > MAX_LISTED {
         return None;
     }
@@ -52,6 +56,10 @@ mod tests {
         assert_eq!(
             hint("loadBalancer").as_deref(),
             Some("expected `entryPoints`, `middlewares`, `rule` or `service`")
+        );
+        assert_eq!(
+            did_you_mean("WARNINGS", &["INFO", "WARN"]).as_deref(),
+            Some("did you mean `WARN`?")
         );
         assert_eq!(did_you_mean("x", &[]), None);
         let many = ["abcdef"; 13];

@@ -232,7 +232,7 @@ fn what_traefik_starts_with_starts() {
         ("--log.level=", "", level, json!("ERROR")),
         (
             "--log.level=WARNING",
-            "the default is used (expected `TRACE`, `DEBUG`, `INFO`, `WARN`",
+            "the default is used (did you mean `WARN`?)",
             level,
             json!("ERROR"),
         ),
@@ -328,6 +328,12 @@ fn what_traefik_starts_with_starts() {
             "they are sorted",
             &at(metrics, "/buckets"),
             json!([1.0, 5.0]),
+        ),
+        (
+            "--entrypoints.alt.address=",
+            "a port chosen by the system",
+            "/entryPoints/alt/address",
+            Value::Null,
         ),
         (
             &nowhere,

@@ -51,6 +51,10 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // As an unset variable leaves it.
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
         let (address, protocol) = match text.split_once('/') {
             None => (text, Protocol::Tcp),
             Some((address, name)) if name.eq_ignore_ascii_case("tcp") => (address, Protocol::Tcp),
