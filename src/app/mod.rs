@@ -37,7 +37,7 @@ use doors::Door;
 
 /// Updates that may wait for control; a provider with more to say waits itself.
 const UPDATES: usize = 16;
-/// How long making the first configuration may take, once there is something to make it of, before listening without it.
+/// How long making the first configuration may take, once there is something to make it of, before that is worth a word.
 const FIRST_COMPILE: Duration = Duration::from_secs(5);
 /// How long logs may take to be written at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
@@ -320,11 +320,14 @@ fn hostname() -> String {
 }
 
 /// Waits until the first snapshot is in force, so that no early request is told that its route does not exist.
+/// Waits until a configuration is live, be it an empty one: without any there are no entry points to serve.
 async fn first_configuration(cell: &SnapshotCell, patience: Duration) {
     let mut changes = cell.subscribe();
     let live = changes.wait_for(|generation| *generation > 0);
-    if tokio::time::timeout(patience, live).await.is_err() {
-        tracing::warn!("no configuration yet: listening without routes");
+    tokio::pin!(live);
+    if tokio::time::timeout(patience, &mut live).await.is_err() {
+        tracing::warn!("the first configuration takes long: not listening yet");
+        live.await.ok();
     }
 }
 

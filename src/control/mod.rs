@@ -47,7 +47,7 @@ pub struct Control {
 }
 
 /// What a snapshot is compiled from besides what providers want.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Basis {
     files: Files,
     addresses: Arc<Addresses>,
@@ -102,6 +102,9 @@ impl Control {
     pub async fn run(mut self) {
         let arrived = self.first().await;
         self.apply(Cause::Update(arrived)).await;
+        if self.current.is_none() {
+            self.begin_empty().await;
+        }
         loop {
             let cause = self.next().await;
             self.apply(cause).await;
@@ -171,6 +174,18 @@ impl Control {
         self.tell(&compiled, arrived);
         self.live.follow(&compiled, replaced);
         self.current = Some(compiled);
+    }
+
+    /// Goes live with nothing: what came first made compiling panic, and entry points must be there for what comes next.
+    async fn begin_empty(&mut self) {
+        let compiled = self
+            .compile(Definitions::default(), Vec::new(), Basis::default())
+            .await;
+        if let Some(compiled) = compiled.map(Arc::new) {
+            let replaced = self.cell.swap(Arc::clone(&compiled.snapshot));
+            self.live.follow(&compiled, replaced);
+            self.current = Some(compiled);
+        }
     }
 
     /// Compiles on another thread, so that health checks and providers go on meanwhile.
