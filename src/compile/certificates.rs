@@ -10,7 +10,7 @@ use crate::{
     config::{
         Diagnostic, Kind, Place,
         definitions::{Defined, Definitions},
-        routing::{Certificate as Config, TlsOptions},
+        routing::{Certificate as Config, GeneratedCertificate, TlsOptions},
         units::FileOrContent,
     },
     tls::{Certificate, DEFAULT_OPTIONS, Finding, OptionsSpec, Tls, TlsInputs},
@@ -41,7 +41,7 @@ impl TlsStage {
             good: Certificates::new(),
         };
         let certificates = reader.certificates(good);
-        let default_certificate = reader.default_certificate(good);
+        let default_certificate = reader.default_certificate(good, &certificates);
         let good_certificates = reader.good;
         let previous = stage
             .input
@@ -121,7 +121,11 @@ impl<'a> Reader<'a> {
         .collect()
     }
 
-    fn default_certificate(&mut self, good: &mut Definitions) -> Option<Arc<Certificate>> {
+    fn default_certificate(
+        &mut self,
+        good: &mut Definitions,
+        certificates: &[Arc<Certificate>],
+    ) -> Option<Arc<Certificate>> {
         for (name, store) in &self.stage.wanted.tls_stores {
             if &**name != DEFAULT_STORE {
                 let message = "the store is not served: only `default` is";
@@ -139,13 +143,10 @@ impl<'a> Reader<'a> {
         let store = if broken { last() } else { wanted }?;
         good.tls_stores
             .insert(Arc::clone(&store.name), store.clone());
-        if store.object.default_generated_cert.is_some() {
-            let message =
-                "is not supported yet: the default certificate is not asked from a resolver";
-            self.findings
-                .push(store.warning(Kind::TlsStore, "defaultGeneratedCert", message));
-        }
-        let config = store.object.default_certificate.as_ref()?;
+        let Some(config) = store.object.default_certificate.as_ref() else {
+            let generated = store.object.default_generated_cert.as_ref()?;
+            return obtained(generated, certificates);
+        };
         let error = |field: &str, message: String| {
             store.error(
                 Kind::TlsStore,
@@ -210,6 +211,23 @@ impl<'a> Reader<'a> {
         text.map_err(|message| self.findings.push(error(field, message)))
             .ok()
     }
+}
+
+/// The certificate that a resolver obtained for the default store, as soon as there is one.
+fn obtained(
+    wanted: &GeneratedCertificate,
+    certificates: &[Arc<Certificate>],
+) -> Option<Arc<Certificate>> {
+    let names = wanted.domain.as_ref()?.names();
+    let fits = |one: &&Arc<Certificate>| {
+        let own = &one.facts().names;
+        !names.is_empty()
+            && names
+                .iter()
+                .all(|name| own.contains(&name.to_ascii_lowercase()))
+    };
+    let fitting = certificates.iter().filter(fits);
+    fitting.max_by_key(|one| one.facts().not_after).cloned()
 }
 
 /// The provider of certificates that are obtained.

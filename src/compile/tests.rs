@@ -1045,6 +1045,47 @@ fn certificates_with_too_many_names_are_told_where_they_are_asked_for() {
 }
 
 #[test]
+fn the_default_store_asks_for_a_certificate() {
+    let mut bench = Bench::new(&RESOLVER);
+    for (store, asked, told) in [
+        (
+            "{resolver: le, domain: {main: A.test, sans: [b.test]}}",
+            vec!["a.test", "b.test"],
+            None,
+        ),
+        (
+            "{resolver: le}",
+            vec![],
+            Some("defaultGeneratedCert.domain: is missing"),
+        ),
+        (
+            "{resolver: xx, domain: {main: a.test}}",
+            vec![],
+            Some("no certificates resolver `xx`"),
+        ),
+        (
+            "{resolver: le, domain: {main: '*.test'}}",
+            vec![],
+            Some("no certificate is asked for `*.test`"),
+        ),
+    ] {
+        let compiled = bench.load(&format!(
+            "{{tls: {{stores: {{default: {{defaultGeneratedCert: {store}}}}}}}}}"
+        ));
+        let names: Vec<_> = compiled
+            .snapshot
+            .demands
+            .iter()
+            .flat_map(|one| &one.names)
+            .collect();
+        assert_eq!(names, asked, "{store}");
+        let found = bench.found().join("\n");
+        assert!(found.contains(told.unwrap_or_default()), "{found}");
+        assert_eq!(found.is_empty(), told.is_none(), "{found}");
+    }
+}
+
+#[test]
 fn an_expired_certificate_that_was_obtained_is_not_to_be_replaced_by_hand() {
     let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);

@@ -22,15 +22,70 @@ pub(super) fn collect(
 ) -> Arc<[Demand]> {
     let mut demands = Vec::new();
     let mut seen = BTreeSet::new();
-    for draft in drafts {
-        for demand in of(stage, draft, findings) {
-            let set: BTreeSet<String> = demand.names.iter().cloned().collect();
-            if seen.insert((Arc::clone(&demand.resolver), set)) {
-                demands.push(demand);
-            }
+    let mut add = |demand: Demand| {
+        let set: BTreeSet<String> = demand.names.iter().cloned().collect();
+        if seen.insert((Arc::clone(&demand.resolver), set)) {
+            demands.push(demand);
         }
+    };
+    for draft in drafts {
+        of(stage, draft, findings).into_iter().for_each(&mut add);
+    }
+    if let Some(demand) = of_default_store(stage, findings) {
+        add(demand);
     }
     demands.into()
+}
+
+/// What the default store asks for, to serve where no other certificate does.
+fn of_default_store(stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) -> Option<Demand> {
+    let store = stage.wanted.tls_stores.get(DEFAULT_STORE)?;
+    let wanted = store.object.default_generated_cert.as_ref()?;
+    if store.object.default_certificate.is_some() {
+        // It wins.
+        return None;
+    }
+    let mut warn = |field: &str, message: String| {
+        let field = format!("defaultGeneratedCert.{field}");
+        findings.push(store.warning(Kind::TlsStore, &field, message));
+    };
+    let resolvers = &stage.input.install.certificates_resolvers;
+    let Some(resolver) = resolvers.get(&wanted.resolver) else {
+        let name = &wanted.resolver;
+        warn(
+            "resolver",
+            format!("there is no certificates resolver `{name}`"),
+        );
+        return None;
+    };
+    let names = wanted
+        .domain
+        .as_ref()
+        .map(Domain::names)
+        .unwrap_or_default();
+    if names.is_empty() {
+        warn(
+            "domain",
+            "is missing: no certificate is asked for".to_owned(),
+        );
+    }
+    let resolver = resolver.acme.as_ref()?;
+    let check = |name: &String| {
+        checked(name, resolver)
+            .map_err(|wrong| format!("no certificate is asked for `{name}`: {wrong}"))
+    };
+    let checked: Result<Vec<String>, String> = names.iter().map(check).collect();
+    match checked {
+        Ok(names) => (!names.is_empty()).then(|| Demand {
+            resolver: wanted.resolver.as_str().into(),
+            names,
+            router: store.path(Kind::TlsStore, "").into(),
+        }),
+        Err(wrong) => {
+            warn("domain", wrong);
+            None
+        }
+    }
 }
 
 /// What one router asks for.
@@ -93,7 +148,7 @@ impl<'a> Asking<'a> {
         let mut sets = Vec::new();
         for (index, domain) in tls.domains.iter().enumerate() {
             let field = format!("tls.domains[{index}]");
-            sets.extend(self.set(&field, all(domain), resolver));
+            sets.extend(self.set(&field, domain.names(), resolver));
         }
         if tls.domains.is_empty() {
             let hosts = self.draft.matching.matcher.hosts();
@@ -141,11 +196,6 @@ impl<'a> Asking<'a> {
     }
 }
 
-fn all(domain: &Domain) -> Vec<String> {
-    let main = Some(&domain.main).filter(|main| !main.is_empty());
-    main.into_iter().chain(&domain.sans).cloned().collect()
-}
-
 /// A name in the form it is ordered in, or why it cannot be.
 fn checked(name: &str, resolver: &AcmeResolver) -> Result<String, &'static str> {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -190,6 +240,7 @@ fn is_label(label: &str) -> bool {
     letters && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
 }
 
+const DEFAULT_STORE: &str = "default";
 /// More names in one certificate are unusual enough to say so.
 const USUAL_NAMES: usize = 64;
 /// More names than any public authority puts into one certificate.

@@ -138,6 +138,14 @@ pub struct Domain {
     pub sans: Vec<String>,
 }
 
+impl Domain {
+    /// All names as they are written, the main one first.
+    pub fn names(&self) -> Vec<String> {
+        let main = Some(&self.main).filter(|main| !main.is_empty());
+        main.into_iter().chain(&self.sans).cloned().collect()
+    }
+}
+
 /// `http.routers.NAME.observability`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]

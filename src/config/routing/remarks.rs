@@ -5,7 +5,7 @@ use super::{
     TlsStore,
 };
 use crate::config::decode::join;
-use crate::config::diagnostic::{About, Diagnostic};
+use crate::config::diagnostic::Diagnostic;
 use crate::config::shape::{Opaque, Placed};
 
 /// An object that may deserve remarks.
@@ -16,6 +16,7 @@ pub(super) trait Remarks: Sized {
 
 impl Remarks for ServersTransport {}
 impl Remarks for Certificate {}
+impl Remarks for TlsStore {}
 impl Remarks for Opaque {}
 
 impl Remarks for Service {
@@ -65,16 +66,6 @@ impl Remarks for Middleware {
                 ));
             }
             _ => {}
-        }
-    }
-}
-
-impl Remarks for TlsStore {
-    fn remarks(store: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
-        if store.default_generated_cert.is_some() {
-            let message = "is not supported by this version: the default certificate is not asked from a resolver";
-            let remark = remark(store, path, "defaultGeneratedCert", message);
-            diagnostics.push(remark.about(About::Unsupported));
         }
     }
 }

@@ -137,12 +137,20 @@ async fn tls_alpn_01_is_answered_on_the_tls_entry_point() {
     let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
     let (pebble, storage) = (Pebble::new(), dir.path().join("acme.json"));
     let running = pebble.start(SLOW).await;
-    let routing = routing(&server, &["Host(`a.test`)", "Host(`b.test`)"]);
+    let mut routing = routing(&server, &["Host(`a.test`)", "Host(`b.test`)"]);
+    routing.push_str(
+        "tls: {stores: {default: {defaultGeneratedCert: {resolver: le, domain: {main: all.test}}}}}\n",
+    );
     let proxy = edge(&pebble, &storage, &routing, &tls()).run().await;
     for host in ["a.test", "b.test"] {
         pebble.serves(&proxy, host, 120).await;
     }
-    assert_eq!((running.orders(), running.issued()), (2, 2));
+    // The one for the default store serves where no other one does.
+    let default = pebble.serves(&proxy, "all.test", 120).await;
+    let client = Client::new(proxy.addr("secure")).host("other.test");
+    let other = client.tls(Trust::anyone()).connect().await.unwrap();
+    assert_eq!(other.certificate, Some(default));
+    assert_eq!((running.orders(), running.issued()), (3, 3));
 }
 
 #[tokio::test]

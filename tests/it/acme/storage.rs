@@ -106,7 +106,7 @@ async fn a_storage_goes_to_and_fro_between_traefik_and_us() {
 #[tokio::test]
 async fn what_we_renew_in_traefiks_storage_is_good_for_traefik() {
     let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
-    let (pebble, storage) = (Pebble::with_validity(60), dir.path().join("acme.json"));
+    let (pebble, storage) = (Pebble::with_validity(45), dir.path().join("acme.json"));
     let routing = routing(&server, &["Host(`a.test`)"]);
     let running = pebble.start(FAST).await;
     let theirs = traefik(&pebble, &storage, dir.path(), &routing);
