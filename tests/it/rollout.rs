@@ -26,7 +26,10 @@ async fn whoever_ends_a_rollout_gets_the_old_state_back() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rollout");
         let path = format!("{}:{}", fixtures.display(), std::env::var("PATH").unwrap());
         let nobody = format!("http://127.0.0.1:{}", free_port());
-        let rollout = Command::new(binary())
+        // Whoever runs the tests under `nohup` does not mean this one.
+        let rollout = Command::new("env")
+            .arg("--default-signal=HUP")
+            .arg(binary())
             .args(["rollout", "web", "--api", &nobody])
             .env("PATH", path)
             .env("FALSE_DOCKER", folder.path())
