@@ -224,7 +224,7 @@ async fn restarts_order_nothing() {
 #[tokio::test]
 async fn short_lived_certificates_are_renewed_under_traffic() {
     let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
-    let (pebble, storage) = (Pebble::with_validity(18), dir.path().join("acme.json"));
+    let (pebble, storage) = (Pebble::with_validity(30), dir.path().join("acme.json"));
     let running = pebble.start(FAST).await;
     let routing = routing(&server, &["Host(`a.test`)"]);
     let proxy = edge(&pebble, &storage, &routing, &tls()).run().await;

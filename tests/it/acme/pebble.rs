@@ -160,7 +160,7 @@ impl Pebble {
             ],
             log,
         };
-        within(Duration::from_secs(20), "pebble answers", async || {
+        within(Duration::from_secs(60), "pebble answers", async || {
             let client = Client::new(loopback(self.ports.pebble)).host("localhost");
             let answer = client
                 .tls(Trust::new(&self.site))
