@@ -577,6 +577,26 @@ http:
 }
 
 #[test]
+fn a_secret_of_a_check_is_not_repeated() {
+    let mut bench = Bench::web();
+    bench.load(
+        "
+http:
+  routers:
+    a: {rule: Host(`a.test`), service: s}
+  services:
+    s:
+      loadBalancer:
+        servers: [{url: 'http://10.0.0.1'}]
+        healthCheck: {path: /h, headers: {Authorization: \"hidden\\n\"}}
+",
+    );
+    let found = bench.found().concat();
+    let said = "healthCheck.headers.Authorization: the value is not a header value";
+    assert!(found.contains(said) && !found.contains("hidden"), "{found}");
+}
+
+#[test]
 fn a_tls_version_that_nobody_knows_ends_nobodys_tls() {
     for (options, usable) in [
         ("minVersion: TLS12", true),
