@@ -289,3 +289,29 @@ fn router_name(diagnostic: &Diagnostic) -> Option<String> {
         (None, _) => format!("{}@file", &rest[..until(rest)]),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_name_routers_with_their_provider() {
+        let whole = |of: Labelled| of.whole();
+        let file = Place::whole_file("a.yml");
+        let container = || whole(Labelled::Container("c".into()));
+        for (place, path, expected) in [
+            (container(), "http.routers.app.rule", Some("app@docker")),
+            (container(), "http.routers.app@file.rule", Some("app@file")),
+            (
+                whole(Labelled::Service("s".into())),
+                "http.routers.app.rule",
+                Some("app@swarm"),
+            ),
+            (file, "http.routers.app", Some("app@file")),
+            (container(), "http.services.app", None),
+        ] {
+            let found = Diagnostic::error(place, path, "wrong");
+            assert_eq!(router_name(&found).as_deref(), expected, "{found}");
+        }
+    }
+}

@@ -446,3 +446,56 @@ fn labels_are_blamed_for_what_they_say_themselves() {
     }
     assert!(!text.contains("lowest that the image exposes"), "{text}");
 }
+
+/// Below `deploy` are the labels of services, which a swarm reads, and names are those that `docker stack deploy` gives.
+#[test]
+fn a_stack_for_a_swarm_is_read_as_one() {
+    if subject_is_traefik() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text = "name: shop
+services:
+  edge:
+    image: traefik:v3
+    command: [--providers.swarm.exposedByDefault=false, --providers.swarm.refreshSeconds=20, '--entryPoints.web.address=:80']
+    networks: [front]
+  web:
+    image: app
+    networks: [front, back]
+    deploy:
+      replicas: 3
+      labels:
+        - traefik.enable=true
+        - traefik.http.routers.web.rule=Host(`web.test`)
+        - traefik.http.services.web.loadbalancer.server.port=80
+        - traefik.swarm.network=shop_front
+        - traefik.swarm.lbswarm=flase
+  bare:
+    image: app
+    networks: [front]
+    deploy:
+      labels:
+        traefik.enable: 'true'
+  stray:
+    image: app
+    networks: [front]
+    labels:
+      traefik.http.routers.stray.rule: Host(`stray.test`)
+networks: { front: {}, back: {} }
+";
+    std::fs::write(folder.path().join("docker-compose.yml"), text).unwrap();
+    let (_, text) = check(folder.path(), &[], &[]);
+    let mut lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.retain(|line| line.contains("error") || line.contains("warning"));
+    assert_eq!(
+        lines,
+        [
+            "docker-compose.yml:17:11: wrong: traefik.swarm.lbswarm: error: expected `true` or `false`, found \"flase\"",
+            "docker-compose.yml:18:3: error: http.services.shop-bare.loadBalancer.server.port: the port is missing: a swarm does not tell what images expose, so a label `loadbalancer.server.port` must say it",
+            "docker-compose.yml:28:7: supported: traefik.http.routers.stray.rule: warning: labels outside `deploy` belong to containers, a swarm reads those of its services (move them to `deploy.labels`)",
+            "2 errors, 1 warning",
+        ],
+        "{text}"
+    );
+}

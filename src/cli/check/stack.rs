@@ -73,6 +73,9 @@ impl<'p> Stack<'p> {
         found.extend(unstarted(project));
         let remarks = |service| remarks(project, service);
         found.extend(project.services.iter().flat_map(remarks));
+        if edges.is_empty() {
+            found.extend(misplaced(project, "docker"));
+        }
         found.sort_by(|a, b| (&a.place, &a.path, &a.message).cmp(&(&b.place, &b.path, &b.message)));
         found.dedup();
         for finding in found {
@@ -168,31 +171,54 @@ impl<'p> Group<'p> {
 
 /// What is odd about a service's labels whatever they say.
 fn remarks(project: &Project, service: &Service) -> Vec<Diagnostic> {
-    let at = |pair: &Pair, swarm: bool| Place::Label {
-        of: labelled(project, service, swarm),
+    let at = |pair: &Pair| Place::Label {
+        of: labelled(project, service, false),
         key: pair.name.as_str().into(),
     };
     let named = service
         .labels
         .iter()
         .filter(|pair| pair.name.contains("${"));
-    let mut found: Vec<Diagnostic> = named
-        .map(|pair| {
-            let message = "Compose replaces no variables in the names of a mapping";
-            let found = Diagnostic::error(at(pair, false), "", message);
-            found.with_hint("write the labels as a list: `- \"NAME=VALUE\"`")
-        })
-        .collect();
-    let ours = |pair: &&Pair| is_label(&pair.name);
-    if let Some(pair) = service.deploy_labels.iter().find(ours)
-        && !service.labels.iter().any(|pair| is_label(&pair.name))
-    {
-        let message =
-            "labels below `deploy` belong to the Swarm service, its containers do not have them";
-        let hint = "move them to `labels`, unless the edge reads `providers.swarm`";
-        found.push(Diagnostic::info(at(pair, true), "", message).with_hint(hint));
-    }
-    found
+    let found = named.map(|pair| {
+        let message = "Compose replaces no variables in the names of a mapping";
+        let found = Diagnostic::error(at(pair), "", message);
+        found.with_hint("write the labels as a list: `- \"NAME=VALUE\"`")
+    });
+    found.collect()
+}
+
+/// Labels of services that stand where `provider` does not look, while there are none where it does.
+fn misplaced(project: &Project, provider: &str) -> Vec<Diagnostic> {
+    let swarm = provider == "swarm";
+    let services = project.services.iter();
+    let found = services.filter_map(|service| {
+        let (read, unread) = match swarm {
+            true => (&service.deploy_labels, &service.labels),
+            false => (&service.labels, &service.deploy_labels),
+        };
+        let ours = |pair: &&Pair| is_label(&pair.name);
+        let pair = unread.iter().find(ours)?;
+        let place = Place::Label {
+            of: labelled(project, service, !swarm),
+            key: pair.name.as_str().into(),
+        };
+        let (message, hint) = match swarm {
+            true => (
+                "labels outside `deploy` belong to containers, a swarm reads those of its services",
+                "move them to `deploy.labels`",
+            ),
+            false => (
+                "labels below `deploy` belong to the Swarm service, its containers do not have them",
+                "move them to `labels`, unless the edge reads `providers.swarm`",
+            ),
+        };
+        let finding = match swarm {
+            true => Diagnostic::warning(place, "", message),
+            false => Diagnostic::info(place, "", message),
+        };
+        (!read.iter().any(|pair| ours(&pair))).then(|| finding.with_hint(hint))
+    });
+    found.collect()
 }
 
 /// What services say that are not started with the profiles given.
@@ -323,6 +349,7 @@ impl<'p> Edge<'p> {
             let found = Diagnostic::warning(place.clone(), "", message);
             let offline = Offline::of_labels(statement(project, "docker", None));
             let mut all = offline.compiled.diagnostics().to_vec();
+            all.extend(misplaced(project, "docker"));
             all.push(found);
             return (all, Vec::new());
         }
@@ -342,6 +369,12 @@ impl<'p> Edge<'p> {
         });
         let mut found = self.missing_mounts();
         found.extend(self.unread(project, &loaded));
+        let providers = &loaded.install.providers;
+        found.extend(match (&providers.docker, &providers.swarm) {
+            (Some(_), None) => misplaced(project, "docker"),
+            (None, Some(_)) => misplaced(project, "swarm"),
+            _ => Vec::new(),
+        });
         let statements = self.statements(project, &loaded);
         let container = Container {
             root: Root::Mounted(&mounts),

@@ -159,6 +159,10 @@ impl Draft<'_> {
 
     /// Whether a container that says nothing at all could be a server. Workers and databases are not worth an error.
     fn is_reachable(&mut self) -> bool {
+        // A swarm tells of no ports, so that who asks to be served must be told what is missing.
+        if self.container.part.is_some() && self.labels.enable == Some(true) {
+            return true;
+        }
         let reachable = address::lowest(&self.container.ports).is_some();
         let speaks = match self.container.part {
             None => self.container.status == Status::Running,
