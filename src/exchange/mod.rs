@@ -6,6 +6,7 @@
 pub mod body;
 pub mod fault;
 pub mod forwarded;
+pub mod gather;
 pub mod path;
 pub mod target;
 
@@ -22,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 pub use body::Body;
 pub use fault::{Blame, Fault, FaultKind};
+pub use gather::{Gathered, Whole};
 pub use target::Target;
 
 /// A response on its way to the client.
@@ -65,6 +67,39 @@ impl Exchange {
     /// Keeps `guard` alive until the response has been sent (or given up), then drops it.
     pub fn hold(&mut self, guard: impl Any) {
         self.guards.push(Box::new(guard));
+    }
+
+    /// What the request is now, body apart.
+    pub fn save(&self) -> Saved {
+        Saved {
+            request: self.request.clone(),
+            omit_forwarded_for: self.omit_forwarded_for,
+            accept_encoding: self.accept_encoding.clone(),
+            held: self.guards.len(),
+        }
+    }
+
+    /// Makes the request what it was; guards that came since are dropped, because what they stand for is over.
+    pub fn restore(&mut self, saved: &Saved) {
+        self.request = saved.request.clone();
+        self.omit_forwarded_for = saved.omit_forwarded_for;
+        self.accept_encoding = saved.accept_encoding.clone();
+        self.guards.truncate(saved.held);
+    }
+}
+
+/// A request as it was at some moment, so that it can be sent on once more from there.
+#[derive(Debug)]
+pub struct Saved {
+    request: RequestHead,
+    omit_forwarded_for: bool,
+    accept_encoding: Option<HeaderValue>,
+    held: usize,
+}
+
+impl Saved {
+    pub fn method(&self) -> &Method {
+        &self.request.method
     }
 }
 

@@ -16,6 +16,7 @@ mod rate_limit;
 mod redirect;
 mod replace_path;
 mod report;
+pub mod retry;
 mod source;
 mod strip_prefix;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use rate_limit::RateLimit;
 use redirect::Redirect;
 use replace_path::{ReplacePath, ReplacePathRegex};
 use report::Report;
+use retry::Retry;
 use strip_prefix::{StripPrefix, StripPrefixRegex};
 
 /// One step of a plan.
@@ -54,6 +56,7 @@ pub enum Middleware {
     Redirect(Box<Redirect>),
     ReplacePath(ReplacePath),
     ReplacePathRegex(Box<ReplacePathRegex>),
+    Retry(Box<Retry>),
     StripPrefix(StripPrefix),
     StripPrefixRegex(StripPrefixRegex),
     /// One that the embedder brought.
@@ -104,6 +107,9 @@ impl Middleware {
             }
             Config::ReplacePathRegex(config) => ReplacePathRegex::build(config, report)
                 .map(|it| Self::ReplacePathRegex(Box::new(it))),
+            Config::Retry(config) => {
+                Retry::build(config, report).map(|it| Self::Retry(Box::new(it)))
+            }
             Config::StripPrefix(config) => {
                 Some(Self::StripPrefix(StripPrefix::build(config, report)))
             }
@@ -159,6 +165,8 @@ impl Middleware {
             Self::Redirect(it) => it.request(exchange),
             Self::ReplacePath(it) => it.request(exchange),
             Self::ReplacePathRegex(it) => it.request(exchange),
+            Self::Retry(it) if it.is_on() => Flow::Around,
+            Self::Retry(_) => Flow::Continue,
             Self::StripPrefix(it) => it.request(exchange),
             Self::StripPrefixRegex(it) => it.request(exchange),
             Self::Custom(it) => it.request(exchange),
@@ -176,6 +184,7 @@ impl Middleware {
             | Self::Redirect(_)
             | Self::ReplacePath(_)
             | Self::ReplacePathRegex(_)
+            | Self::Retry(_)
             | Self::StripPrefix(_)
             | Self::StripPrefixRegex(_) => {}
             Self::Compress(it) => it.response(exchange, response),
@@ -193,8 +202,11 @@ pub enum Flow {
     Respond(Box<Response>),
     /// Hold the request for this long, then go on.
     Wait(Duration),
-    /// Something must be awaited first (a password hash on the blocking pool, an auth service).
+    /// Something must be awaited first (a password hash on the blocking pool).
     Later(Pin<Box<dyn Future<Output = Resume>>>),
+    /// The step wants to see to the rest of the plan itself: it talks to a server of its own, or runs the rest more than once. How is
+    /// in `proxy::around`.
+    Around,
 }
 
 impl Flow {
@@ -211,6 +223,7 @@ impl fmt::Debug for Flow {
             Self::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
             Self::Wait(delay) => f.debug_tuple("Wait").field(delay).finish(),
             Self::Later(_) => f.write_str("Later"),
+            Self::Around => f.write_str("Around"),
         }
     }
 }

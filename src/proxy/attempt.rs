@@ -16,8 +16,8 @@ use crate::{
 const MAX_ATTEMPTS: usize = 6;
 
 /// The servers a request has tried, without an allocation.
-#[derive(Default)]
-struct Tried {
+#[derive(Clone, Default)]
+pub(super) struct Tried {
     ids: [ServerId; MAX_ATTEMPTS],
     count: usize,
 }
@@ -52,6 +52,8 @@ pub(super) struct Course {
     pub(super) fault: Fault,
     /// The body, as long as the request may be sent.
     pub(super) body: Option<Body>,
+    /// The body when it is whole and the request may not be sent any more by us; a step around may know better.
+    spare: Option<Body>,
 }
 
 impl Course {
@@ -62,6 +64,7 @@ impl Course {
             sent: 0,
             fault: Fault::ours(FaultKind::NoServer),
             body: Some(body),
+            spare: None,
         }
     }
 
@@ -96,15 +99,19 @@ impl Journey {
         );
         service.budget.request();
         let mut course = Course::new(self.exchange.body.take());
+        self.avoid(service, &mut course);
         if let Some(response) = self.attempts(route, service, interim, &mut course).await {
+            self.remember(&mut course);
             return response;
         }
         self.server = None;
         if course.body.is_some()
             && let Some(response) = Box::pin(self.hold(service, interim, &mut course)).await
         {
+            self.remember(&mut course);
             return response;
         }
+        self.remember(&mut course);
         if course.attempts == 0 {
             self.count_failure(route, course.fault);
         }
@@ -118,6 +125,28 @@ impl Journey {
                 fault::unavailable(Some(reason))
             }
             _ => self.give_up(course.fault),
+        }
+    }
+
+    /// Lets servers be that were tried when the plan ran before, as long as there are others.
+    fn avoid(&self, service: &Service, course: &mut Course) {
+        if let Some(avoided) = &self.avoided
+            && avoided.count < MAX_ATTEMPTS / 2
+            && service.can_pick(&self.key(avoided.ids()))
+        {
+            course.tried = (**avoided).clone();
+        }
+    }
+
+    /// Keeps what a step needs that may run the plan once more.
+    fn remember(&mut self, course: &mut Course) {
+        let Some(avoided) = &mut self.avoided else {
+            return;
+        };
+        **avoided = course.tried.clone();
+        self.origin.unsent = course.sent == 0 && course.fault.nothing_sent();
+        if let Some(body) = course.body.take().or_else(|| course.spare.take()) {
+            self.exchange.body = body;
         }
     }
 
@@ -156,7 +185,10 @@ impl Journey {
                     self.count_failure(route, failure.fault);
                     course.sent += u32::from(!failure.unprocessed);
                     let whole = kept.or_else(|| failure.body.take())?;
-                    let next = self.next_try(route, service, course, &failure)?;
+                    let Some(next) = self.next_try(route, service, course, &failure) else {
+                        course.spare = Some(whole);
+                        return None;
+                    };
                     course.body = Some(whole);
                     again = match next {
                         Next::Same => Some((server, cookie)),

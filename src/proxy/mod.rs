@@ -1,5 +1,6 @@
 //! The journey of one request: route, plan, service, answer. The whole life of a request is readable here.
 
+mod around;
 mod attempt;
 mod hold;
 pub mod layer;
@@ -31,6 +32,8 @@ pub struct Journey {
     pub exchange: Exchange,
     route: Option<Arc<Route>>,
     server: Option<InFlight>,
+    /// Servers that were tried before the plan ran once more; `None` unless it may.
+    avoided: Option<Box<attempt::Tried>>,
     /// Set when the server agreed to speak another protocol.
     pub tunnel: Option<Tunnel>,
     arrival: Option<record::Arrival>,
@@ -47,6 +50,7 @@ impl Journey {
             exchange,
             route: None,
             server: None,
+            avoided: None,
             tunnel: None,
             arrival: None,
             origin: record::Origin::default(),
@@ -91,12 +95,23 @@ impl Journey {
         if let Some(refusal) = self.refused_by(&route) {
             return refusal;
         }
-        let (passed, early) = self.run_plan(&route).await;
-        let mut response = match early {
-            Some(response) => *response,
-            None => self.reach(&route, interim).await,
+        self.run(&route, 0, interim).await
+    }
+
+    /// Runs the plan from the step `first` on and reaches what it leads to, then the response hooks of the steps that were passed.
+    async fn run(
+        &mut self,
+        route: &Arc<Route>,
+        first: usize,
+        interim: Option<&dyn Interim>,
+    ) -> Response {
+        let (passed, end) = self.run_plan(route, first).await;
+        let mut response = match end {
+            End::Passed => self.reach(route, interim).await,
+            End::Answered(response) => *response,
+            End::Around => Box::pin(self.around(route, passed, interim)).await,
         };
-        for step in route.plan[..passed].iter().rev() {
+        for step in route.plan[first..passed].iter().rev() {
             step.response(&mut self.exchange, &mut response);
         }
         response
@@ -153,23 +168,24 @@ impl Journey {
         }
     }
 
-    /// Runs the request hooks; how many steps were passed, and an answer if one of them gave it.
-    async fn run_plan(&mut self, route: &Route) -> (usize, Option<Box<Response>>) {
-        for (index, step) in route.plan.iter().enumerate() {
+    /// Runs the request hooks from the step `first` on; the step that ended this, and how.
+    async fn run_plan(&mut self, route: &Route, first: usize) -> (usize, End) {
+        for (index, step) in route.plan.iter().enumerate().skip(first) {
             let mut flow = step.request(&mut self.exchange);
             loop {
                 match flow {
                     Flow::Continue => break,
-                    Flow::Respond(response) => return (index, Some(response)),
+                    Flow::Respond(response) => return (index, End::Answered(response)),
                     Flow::Wait(time) => {
                         tokio::time::sleep(time).await;
                         break;
                     }
                     Flow::Later(result) => flow = (result.await)(&mut self.exchange),
+                    Flow::Around => return (index, End::Around),
                 }
             }
         }
-        (route.plan.len(), None)
+        (route.plan.len(), End::Passed)
     }
 
     async fn reach(&mut self, route: &Route, interim: Option<&dyn Interim>) -> Response {
@@ -188,6 +204,15 @@ impl Journey {
         self.origin.fault = Some(fault);
         fault.response()
     }
+}
+
+/// How the request hooks of a plan ended.
+enum End {
+    /// All let the request pass.
+    Passed,
+    Answered(Box<Response>),
+    /// This step goes on by itself.
+    Around,
 }
 
 fn empty(status: StatusCode) -> Response {

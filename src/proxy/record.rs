@@ -64,6 +64,8 @@ pub(super) struct Origin {
     /// Time spent waiting for a usable server.
     pub(super) held: Duration,
     pub(super) fault: Option<Fault>,
+    /// Whether the fault came before anything of the request can have reached a server.
+    pub(super) unsent: bool,
     /// The protocol the server switched to.
     pub(super) upgrade: Option<HeaderValue>,
     headers: CapturedHeaders,

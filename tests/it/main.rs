@@ -37,6 +37,7 @@ mod protocols;
 mod proxy_protocol;
 mod reload;
 mod replica;
+mod retry;
 mod rollout;
 mod routing;
 mod services;

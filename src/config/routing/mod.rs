@@ -16,7 +16,7 @@ pub use self::decode::{DecodedRouting, EVERY, Kind, decode_routing};
 pub use self::hold::Hold;
 pub use self::middleware::{
     AddPrefix, BasicAuth, Chain, Compress, Encoding, Headers, InFlightReq, IpAllowList, IpStrategy,
-    Middleware, RateLimit, RedirectRegex, RedirectScheme, ReplacePath, ReplacePathRegex,
+    Middleware, RateLimit, RedirectRegex, RedirectScheme, ReplacePath, ReplacePathRegex, Retry,
     SourceCriterion, StripPrefix, StripPrefixRegex,
 };
 pub use self::service::{

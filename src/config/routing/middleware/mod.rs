@@ -1,11 +1,14 @@
 //! `http.middlewares.NAME`: exactly one kind each.
 
+mod retry;
+
 use std::collections::BTreeMap;
 
 use serde::de;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::retry::Retry;
 use super::Opaque;
 use crate::config::shape::{presence, unset};
 use crate::config::units::{Cidr, Secret, Span};
@@ -95,6 +98,7 @@ kinds! {
         RedirectScheme(RedirectScheme) redirect_scheme "redirectScheme",
         ReplacePath(ReplacePath) replace_path "replacePath",
         ReplacePathRegex(ReplacePathRegex) replace_path_regex "replacePathRegex",
+        Retry(Retry) retry "retry",
         StripPrefix(StripPrefix) strip_prefix "stripPrefix",
         StripPrefixRegex(StripPrefixRegex) strip_prefix_regex "stripPrefixRegex",
     }
@@ -109,7 +113,6 @@ kinds! {
         grpc_web "grpcWeb",
         pass_tls_client_cert "passTLSClientCert",
         plugin "plugin",
-        retry "retry",
     }
 }
 
@@ -497,11 +500,11 @@ mod tests {
     fn a_middleware_has_exactly_one_kind() {
         let read = |json: &str| serde_json::from_str::<Middleware>(json).map_err(|e| e.to_string());
         assert!(read("{}").unwrap_err().contains("needs a kind"));
-        let two = read(r#"{"addPrefix": {"prefix": "/a"}, "retry": {"attempts": 2}}"#).unwrap_err();
-        assert!(two.contains("`addPrefix` and `retry`"), "{two}");
+        let two = read(r#"{"addPrefix": {"prefix": "/a"}, "errors": {"query": "/"}}"#).unwrap_err();
+        assert!(two.contains("`addPrefix` and `errors`"), "{two}");
         assert_eq!(
-            read(r#"{"retry": {"attempts": 2}}"#).unwrap().kind(),
-            "retry"
+            read(r#"{"plugin": {"mine": {}}}"#).unwrap().kind(),
+            "plugin"
         );
         let prefix = read(r#"{"addPrefix": {"prefix": "/a"}}"#).unwrap();
         assert_eq!(
