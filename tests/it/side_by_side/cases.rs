@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// Where a request enters.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,9 @@ pub struct Case {
     pub from: Option<IpAddr>,
     /// We may refuse it although Traefik does not.
     pub strict: bool,
-    version: &'static str,
+    /// How long to wait for servers that are asked behind the client's back.
+    pub settle: Duration,
+    pub version: &'static str,
 }
 
 impl fmt::Display for Case {
@@ -45,7 +48,7 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    fn get(host: &str, target: &str) -> Self {
+    pub fn get(host: &str, target: &str) -> Self {
         Self {
             door: Door::Web,
             protocol: Protocol::Raw,
@@ -56,41 +59,42 @@ impl Case {
             body: String::new(),
             from: None,
             strict: false,
+            settle: Duration::ZERO,
             version: "HTTP/1.1",
         }
     }
 
-    fn method(mut self, method: &str) -> Self {
+    pub fn method(mut self, method: &str) -> Self {
         method.clone_into(&mut self.method);
         self
     }
 
-    fn header(mut self, name: &str, value: &str) -> Self {
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    fn body(mut self, body: &str) -> Self {
+    pub fn body(mut self, body: &str) -> Self {
         body.clone_into(&mut self.body);
         self
     }
 
-    fn through(mut self, door: Door, protocol: Protocol) -> Self {
+    pub fn through(mut self, door: Door, protocol: Protocol) -> Self {
         (self.door, self.protocol) = (door, protocol);
         self
     }
 
-    fn trusted(mut self) -> Self {
+    pub fn trusted(mut self) -> Self {
         self.from = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
         self
     }
 
-    fn strict(mut self) -> Self {
+    pub fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    fn version(mut self, version: &'static str) -> Self {
+    pub fn version(mut self, version: &'static str) -> Self {
         self.version = version;
         self
     }

@@ -1,0 +1,86 @@
+//! Random chains of middlewares.
+
+use fastrand::Rng;
+
+use super::cases::Case;
+use super::outcome::Needed;
+use super::variants::{Both, Variant};
+
+/// Middlewares that chains are made of.
+const STEPS: &[&str] = &[
+    "addPrefix: {prefix: /added}",
+    "stripPrefix: {prefixes: [/app, /added]}",
+    "stripPrefixRegex: {regex: ['/[a-z]+/']}",
+    "replacePath: {path: /replaced}",
+    "replacePathRegex: {regex: '^/app/(.*)', replacement: '/seen/$1'}",
+    "headers: {customRequestHeaders: {X-From: chain, X-Drop: ''}, customResponseHeaders: {X-Answer: chain, Server: ''}}",
+    "headers: {accessControlAllowOriginList: ['https://a.test'], accessControlAllowMethods: [GET], addVaryHeader: true}",
+    "headers: {frameDeny: true, stsSeconds: 10, contentTypeNosniff: true}",
+    "basicAuth: {users: ['user:{SHA}qvTGHdzF6KLavt4PO0gs2a6pQ00='], headerField: X-User, removeHeader: true}",
+    "ipAllowList: {sourceRange: ['127.0.0.0/8']}",
+    "ipAllowList: {sourceRange: ['10.0.0.0/8']}",
+    "rateLimit: {average: 100000, burst: 100000}",
+    "inFlightReq: {amount: 100}",
+    "redirectScheme: {scheme: https, port: '8443'}",
+    "redirectRegex: {regex: '/old(.*)$', replacement: '/new$1', permanent: true}",
+    "compress: {minResponseBodyBytes: 100}",
+    "retry: {attempts: 2, status: ['500-599']}",
+];
+
+fn requests() -> Vec<Case> {
+    vec![
+        Case::get("", "/app/hello?x=1"),
+        Case::get("", "/app/large").header("Accept-Encoding", "gzip"),
+        Case::get("", "/added/old/missing")
+            .header("Authorization", "Basic dXNlcjpoZWxsbw==")
+            .header("X-Drop", "1"),
+        Case::get("", "/app/b%2Fc/broken?a=b&c").header("Authorization", "Basic dXNlcjp3cm9uZw=="),
+        Case::get("", "/app/many").method("POST").body("some body"),
+        Case::get("", "/elsewhere")
+            .method("OPTIONS")
+            .header("Origin", "https://a.test")
+            .header("Access-Control-Request-Method", "GET"),
+    ]
+}
+
+/// A hundred chains of two to four middlewares.
+fn chains(seed: u64) -> Vec<(Variant, String)> {
+    let mut random = Rng::with_seed(seed);
+    let chain = |number| {
+        let length = random.usize(2..=4);
+        let steps: Vec<&str> = (0..length)
+            .map(|_| STEPS[random.usize(..STEPS.len())])
+            .collect();
+        (
+            Variant::chain(&format!("c{number}"), &steps),
+            steps.join("; "),
+        )
+    };
+    (0..100).map(chain).collect()
+}
+
+#[tokio::test]
+async fn a_hundred_random_chains_do_the_same() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(5);
+    let chains = chains(seed);
+    let variants: Vec<Variant> = chains.iter().map(|(variant, _)| variant.clone()).collect();
+    let both = Both::start(&variants).await;
+    let mut report = Vec::new();
+    let mut needed = Needed::default();
+    for (variant, steps) in &chains {
+        for case in &requests() {
+            let found = both.compare((variant, case), &[], &mut needed).await;
+            report.extend(found.map(|found| format!("{steps}\n{found}")));
+        }
+    }
+    assert!(
+        report.is_empty(),
+        "seed {seed}: {} of {} requests differ:\n{}",
+        report.len(),
+        chains.len() * requests().len(),
+        report.join("\n")
+    );
+}
