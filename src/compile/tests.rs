@@ -1148,3 +1148,64 @@ proptest! {
         }
     }
 }
+
+/// Rules of Traefik 2 serve with their old meaning, and one warning gives the new form.
+#[test]
+fn rules_of_traefik_2_are_understood() {
+    for (rule, syntax, host, warning) in [
+        (
+            "Host(`a.test`, `b.test`) && PathPrefix(`/`, `/x`)",
+            "",
+            "b.test",
+            "r.yml:4:13: warning: http.routers.r@file.rule: is written in rule syntax 2, and read with its old meaning (write (Host(`a.test`) || Host(`b.test`)) && (PathPrefix(`/`) || PathPrefix(`/x`)))",
+        ),
+        (
+            "HostRegexp(`{s:[a-z]+}.test`)",
+            "",
+            "b.test",
+            "r.yml:4:13: warning: http.routers.r@file.rule: {name:regexp} is rule syntax 2, and read with its old meaning; write HostRegexp(`^[a-z]+\\.test$`) (column 12 of the rule)",
+        ),
+        (
+            "HostRegexp(`{s:[a-z]+}.test`)",
+            "v2",
+            "b.test",
+            "r.yml:6:19: warning: http.routers.r@file.ruleSyntax: rule syntax 2 is deprecated (remove it, and write the rule as HostRegexp(`^[a-z]+\\.test$`))",
+        ),
+        (
+            "Host(`b.test`)",
+            "v2",
+            "b.test",
+            "r.yml:6:19: warning: http.routers.r@file.ruleSyntax: rule syntax 2 is deprecated (remove it: the rule means the same in syntax 3)",
+        ),
+    ] {
+        let mut bench = Bench::web();
+        let yaml = format!(
+            "http:
+  routers:
+    r:
+      rule: '{rule}'
+      service: s
+      ruleSyntax: '{syntax}'
+  services:
+    s: {{loadBalancer: {{servers: [{{url: 'http://127.0.0.1:1'}}]}}}}
+"
+        );
+        let compiled = bench.load(&yaml);
+        let found: Vec<String> = compiled
+            .diagnostics()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, [warning], "{rule}");
+        let route = bench.route("r@file");
+        let facts = Facts {
+            host,
+            path: "/",
+            query: None,
+            method: "GET",
+            headers: &HeaderMap::new(),
+            peer: [127, 0, 0, 1].into(),
+        };
+        assert!(route.matcher.matches(&facts), "{rule}");
+    }
+}

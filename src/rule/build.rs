@@ -7,7 +7,7 @@ use super::matcher::{Expected, Header, Host, HostForm, Matcher, Node, Pattern, Q
 use super::names::{Kind, name_of};
 use super::parse::Argument;
 use super::request::{normalise_host, routing_path};
-use super::{RuleError, RuleNote, Syntax, column, regexp, shorten, v2};
+use super::{RuleError, RuleNote, Syntax, column, regexp, shorten, upgrade, v2};
 
 /// Turns one matcher call after the other into nodes and collects notes about them.
 #[derive(Debug)]
@@ -162,10 +162,9 @@ impl<'t> Builder<'t> {
             return Ok(Matcher::HostRegexp(Box::new(self.pattern(argument)?)));
         }
         let pattern = v2::host(self, argument)?;
-        self.note(
-            argument.at,
-            "{name:regexp} is rule syntax 2; it is read with its old meaning here, syntax 3 takes a plain regular expression".to_owned(),
-        );
+        let form = upgrade::host_regexp(&argument.text, &upgrade::escape).unwrap_or_default();
+        let form = quote(&form);
+        self.note(argument.at, format!("{{name:regexp}} is rule syntax 2, and read with its old meaning; write HostRegexp({form})"));
         Ok(Matcher::HostRegexp(Box::new(pattern)))
     }
 
@@ -350,7 +349,7 @@ fn names_parent(text: &str) -> bool {
 }
 
 /// `text` as a rule would write it.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     if text.contains('`') {
         format!("{text:?}")
     } else {

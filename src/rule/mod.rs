@@ -20,11 +20,13 @@ pub mod regexp;
 mod request;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod v2;
 
 pub use cover::{HostCover, HostKey, PathCover, PathKey};
 pub use explain::Reason;
 pub use request::{normalise_host, routing_path, without_dot};
+pub use upgrade::{Protocol, escape, upgrade};
 
 use matcher::Node;
 

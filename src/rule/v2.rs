@@ -262,7 +262,7 @@ fn template(
 }
 
 /// The outermost brace pairs: where each begins and the place behind its end.
-fn variables(text: &str) -> Option<Vec<Range<usize>>> {
+pub(super) fn variables(text: &str) -> Option<Vec<Range<usize>>> {
     let mut pairs = Vec::new();
     let mut open = Vec::new();
     for (at, byte) in text.bytes().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::reading;
 use crate::{
     compile::{
         Rooms, Stage,
@@ -13,11 +14,10 @@ use crate::{
     config::{
         About, Diagnostic, Kind, Place,
         definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
-        install::RuleSyntax,
         routing::{Router, RouterTls},
     },
     middleware::Middleware,
-    rule::{Rule, RuleError, Syntax},
+    rule::{Rule, Syntax},
     snapshot::{EncodedCharacters, RouteTarget, Signals},
 };
 
@@ -200,37 +200,20 @@ impl<'a> Drafter<'a> {
         report: &mut dyn FnMut(Diagnostic),
     ) -> Option<Matching> {
         let router = &definition.object;
-        let syntax = match (
-            router.rule_syntax.as_str(),
-            self.stage.input.install.core.default_rule_syntax,
-        ) {
-            ("", RuleSyntax::V2) => Syntax::V2,
-            (name, _) => Syntax::from_name(name),
-        };
         if router.rule.trim().is_empty() {
             let finding = definition.error(Kind::Router, "rule", "the router has no rule");
             report(finding.with_hint("write one such as Host(`example.com`)"));
             return None;
         }
         let priority = self.priority(definition, report);
-        match Rule::parse(&router.rule, syntax) {
-            Ok(parsed) => {
-                for note in parsed.warnings {
-                    let message = format!("{} (column {} of the rule)", note.message, note.column);
-                    report(definition.warning(Kind::Router, "rule", message));
-                }
-                Some(Matching {
-                    rule: router.rule.as_str().into(),
-                    matcher: parsed.rule,
-                    syntax,
-                    priority: priority?,
-                })
-            }
-            Err(error) => {
-                report(rule_error(definition, error));
-                None
-            }
-        }
+        let default = self.stage.input.install.core.default_rule_syntax;
+        let (matcher, syntax) = reading::read(definition, default, report)?;
+        Some(Matching {
+            rule: router.rule.as_str().into(),
+            matcher,
+            syntax,
+            priority: priority?,
+        })
     }
 
     fn priority(
@@ -420,15 +403,6 @@ impl<'a> Drafter<'a> {
             access_log: signals.access_log && logged,
             metrics: signals.metrics && install.metrics.add_internals,
         }
-    }
-}
-
-fn rule_error(definition: &Defined<Router>, error: RuleError) -> Diagnostic {
-    let message = format!("{} (column {} of the rule)", error.message, error.column);
-    let finding = definition.error(Kind::Router, "rule", message);
-    Diagnostic {
-        hint: error.hint,
-        ..finding
     }
 }
 

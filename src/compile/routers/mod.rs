@@ -3,6 +3,7 @@
 mod demands;
 mod draft;
 mod mount;
+mod reading;
 mod twins;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Sources on a temporary disk in, install configuration or diagnostics out.
 
 use super::*;
+use crate::config::units::Span;
 
 /// A directory that stands for the current one, with a system directory in it.
 struct Disk {
@@ -203,9 +204,9 @@ accessLog:
             "traefik.yml:3:5: error: entryPoints.web.adress: unknown option (did you mean `address`?)",
             "traefik.yml:5:32: error: entryPoints.web.proxyProtocol.trustedIPs[1]: expected an IP address or a network such as `10.0.0.0/8`, found \"nonsense\"",
             "traefik.yml:7:14: error: entryPoints.udp.address: expected an address such as `:80`, found \"80\"",
-            "traefik.yml:8:1: error: pilot: is gone since Traefik 3 (remove it)",
+            "traefik.yml:8:1: warning: pilot: is gone since Traefik 3, and ignored (remove it)",
             "traefik.yml:10:10: warning: log.level: unknown value \"LOUD\"; the default is used (expected `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL`, `PANIC` or `DISABLED`)",
-            "traefik.yml:13:5: error: providers.docker.swarmMode: is gone since Traefik 3 (use `providers.swarm`)",
+            "traefik.yml:13:5: warning: providers.docker.swarmMode: is gone since Traefik 3, and read as `providers.swarm` (rename `providers.docker` to `providers.swarm`, and remove `swarmMode`)",
             "traefik.yml:14:3: error: providers.fil: unknown option (did you mean `file`?)",
             "traefik.yml:17:18: warning: accessLog.filters.statusCodes[1]: expected a status code or a range such as `500-599`, found \"3xx\"; it is left out",
         ]
@@ -546,4 +547,63 @@ fn shipped_files_load() {
             assert!(!decoded.has_errors(), "{:#?}", decoded.diagnostics);
         }
     }
+}
+
+/// What Traefik 2 had and Traefik 3 refuses: each name costs one warning that gives its form in Traefik 3.
+#[test]
+fn names_of_traefik_2_are_understood() {
+    let disk = Disk::new(&[]);
+    let flags = [
+        "--providers.docker.swarmMode",
+        "--providers.docker.swarmModeRefreshSeconds=20",
+        "--providers.docker.exposedByDefault=false",
+        "--providers.docker.network=front",
+        "--experimental.http3=true",
+        "--entryPoints.web.address=:80",
+        "--entryPoints.web.enableHTTP3",
+        "--pilot.token=x",
+        "--pilot.dashboard=false",
+        "--tracing.jaeger.localAgentHostPort=a:1",
+        "--metrics.influxdb.address=a:1",
+        "--providers.docker.tls.caOptional=true",
+    ];
+    let loaded = disk.load(&flags, &[]).unwrap();
+    let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "--entryPoints.web.enableHTTP3: warning: entryPoints.web.enableHTTP3: is gone since Traefik 3, and ignored (write `http3: {}` below the entry point)",
+            "--experimental.http3: warning: experimental.http3: is gone since Traefik 3, and ignored (remove it, and set `http3: {}` on the entry points)",
+            "--metrics.influxdb.address: warning: metrics.influxdb: is gone since Traefik 3, and ignored (use `metrics.influxDB2`)",
+            "--pilot.token: warning: pilot: is gone since Traefik 3, and ignored (remove it)",
+            "--providers.docker.swarmMode: warning: providers.docker.swarmMode: is gone since Traefik 3, and read as `providers.swarm` (rename `providers.docker` to `providers.swarm`, and remove `swarmMode`)",
+            "--providers.docker.swarmModeRefreshSeconds: warning: providers.docker.swarmModeRefreshSeconds: is the old name of `providers.swarm.refreshSeconds` (rename it)",
+            "--providers.docker.tls.caOptional: warning: providers.docker.tls.caOptional: is gone since Traefik 3, and ignored (remove it)",
+            "--tracing.jaeger.localAgentHostPort: warning: tracing.jaeger: is gone since Traefik 3, and ignored (use `tracing.otlp`)",
+        ]
+    );
+    assert!(loaded.install.providers.docker.is_none());
+    let swarm = loaded.install.providers.swarm.unwrap();
+    assert!(!swarm.exposed_by_default);
+    assert_eq!(swarm.network, "front");
+    assert_eq!(swarm.refresh_seconds, Span::from_secs(20));
+}
+
+/// Providers that are no more are not left out in silence, and a mode that is off changes nothing.
+#[test]
+fn what_traefik_2_had_and_cannot_be_left_out() {
+    assert_eq!(
+        errors("providers:\n  marathon: {}\n  docker:\n    swarmMode: false\n    network: n\n"),
+        [
+            "traefik.yml:2:3: error: providers.marathon: is gone since Traefik 3 (remove it)",
+            "traefik.yml:4:5: warning: providers.docker.swarmMode: is gone since Traefik 3, and ignored (remove it)",
+        ]
+    );
+    let disk = Disk::new(&[(
+        "traefik.yml",
+        "providers:\n  docker:\n    swarmMode: false\n    network: n\n",
+    )]);
+    let loaded = disk.load(&[], &[]).unwrap();
+    assert_eq!(loaded.install.providers.docker.unwrap().network, "n");
+    assert!(loaded.install.providers.swarm.is_none());
 }

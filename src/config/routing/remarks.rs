@@ -56,14 +56,16 @@ impl Remarks for Middleware {
                     let remark = remark(middleware, path, &field, NO_EFFECT);
                     diagnostics.push(remark.with_hint(hint));
                 }
+                if !headers.access_control_allow_origin.is_empty() {
+                    const FIELD: &str = "headers.accessControlAllowOrigin";
+                    let message = "is the old name of `accessControlAllowOriginList`";
+                    let old = remark(middleware, path, FIELD, message);
+                    diagnostics.push(old.with_hint("rename it to `accessControlAllowOriginList`"));
+                }
             }
             Self::StripPrefix(strip) if strip.force_slash.is_some() => {
-                diagnostics.push(remark(
-                    middleware,
-                    path,
-                    "stripPrefix.forceSlash",
-                    NO_EFFECT,
-                ));
+                let remark = remark(middleware, path, "stripPrefix.forceSlash", NO_EFFECT);
+                diagnostics.push(remark.with_hint("remove it"));
             }
             _ => {}
         }
@@ -73,7 +75,8 @@ impl Remarks for Middleware {
 impl Remarks for TlsOptions {
     fn remarks(options: &Placed<Self>, path: &str, diagnostics: &mut Vec<Diagnostic>) {
         if options.prefer_server_cipher_suites {
-            diagnostics.push(remark(options, path, "preferServerCipherSuites", NO_EFFECT));
+            let remark = remark(options, path, "preferServerCipherSuites", NO_EFFECT);
+            diagnostics.push(remark.with_hint("remove it"));
         }
     }
 }

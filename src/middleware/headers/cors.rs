@@ -35,10 +35,15 @@ enum Allowed {
 impl Cors {
     /// `Some(None)` if no CORS option is set, `None` if one is unusable.
     pub(super) fn build(config: &Config, report: &mut Report<'_>) -> Option<Option<Self>> {
+        let listed = config.access_control_allow_origin_list.iter();
+        let listed: Vec<String> = listed
+            .chain(&config.access_control_allow_origin)
+            .cloned()
+            .collect();
         let active = config.access_control_allow_credentials
             || !config.access_control_allow_headers.is_empty()
             || !config.access_control_allow_methods.is_empty()
-            || !config.access_control_allow_origin_list.is_empty()
+            || !listed.is_empty()
             || !config.access_control_allow_origin_list_regex.is_empty()
             || !config.access_control_expose_headers.is_empty()
             || config.access_control_max_age != 0
@@ -61,13 +66,13 @@ impl Cors {
             "accessControlExposeHeaders",
             &config.access_control_expose_headers,
         );
-        let origins = origins(&config.access_control_allow_origin_list, report);
+        let origins = origins(&listed, report);
         let expressions = expressions(&config.access_control_allow_origin_list_regex, report);
         let any = |list: &[String]| list.iter().any(|item| item == "*");
         Some(Some(Self {
             credentials,
             origins: origins?,
-            any_origin: any(&config.access_control_allow_origin_list),
+            any_origin: any(&listed),
             origin_expressions: expressions?,
             allow_headers: allow_headers?,
             allow_methods: allow_methods?,

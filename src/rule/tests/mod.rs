@@ -9,8 +9,10 @@ use super::*;
 
 mod errors;
 mod old_syntax;
+mod upgrade;
 
 /// A request written as `HOST[/PATH][?QUERY]` and words: `=METHOD`, `@PEER`, `Name:value`. A host of `-` is none.
+#[derive(Debug)]
 struct Request {
     host: String,
     path: String,

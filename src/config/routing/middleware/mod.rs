@@ -249,6 +249,9 @@ pub struct Headers {
     /// `accessControlAllowOriginList`: exact origins or `*`.
     #[serde(skip_serializing_if = "unset")]
     pub access_control_allow_origin_list: Vec<String>,
+    /// `accessControlAllowOrigin`: the name of Traefik 2 for a list of one.
+    #[serde(skip_serializing_if = "unset")]
+    pub access_control_allow_origin: Vec<String>,
     /// `accessControlAllowOriginListRegex`.
     #[serde(skip_serializing_if = "unset")]
     pub access_control_allow_origin_list_regex: Vec<String>,
