@@ -9,6 +9,7 @@ fn upgraded(text: &str, protocol: Protocol, syntax: Syntax) -> Option<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of rules")]
 fn only_what_differs_is_written_anew() {
     for (old, new) in [
         ("Host(`a.test`)", None),
