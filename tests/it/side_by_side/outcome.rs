@@ -110,19 +110,6 @@ pub const ALLOWED: &[Allowance] = &[
                 && sorted(&difference.traefik) == sorted(&difference.portway)
         },
     ),
-    (
-        97,
-        "what a compressed answer varies by is said in another order",
-        |_, difference| {
-            let names = |text: &str| {
-                let names = text.split([',', '|']);
-                let names = names.map(|name| name.trim().to_owned());
-                names.collect::<BTreeSet<String>>()
-            };
-            difference.is("header", "vary")
-                && names(&difference.traefik) == names(&difference.portway)
-        },
-    ),
 ];
 
 /// Everything that a client or a server could tell the two programs by.
