@@ -27,10 +27,12 @@ def measured(process, generate):
     return Sample(cpu_us=used * 1e6 / requests, rps=requests / took, p99_ms=p99, errors=errors, busy=used / took)
 
 
-def wrk(process, seconds, connections, path="/", tls=False, close=False, hosts=0):
+def wrk(process, seconds, connections, path="/", tls=False, close=False, hosts=0, host=HOST, headers=()):
     """HTTP/1.1 with keep-alive connections, or one connection per request with `close`."""
     url = f"{'https' if tls else 'http'}://127.0.0.1:{process.tls if tls else process.plain}{path}"
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-H", f"Host: {HOST}"]
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-H", f"Host: {host}"]
+    for header in headers:
+        command += ["-H", header]
     if close:
         command += ["-H", "Connection: close"]
     if hosts:
@@ -80,6 +82,17 @@ SCENARIOS = {
     "h2": ("HTTP/2 over TLS, 4 connections x 32 streams", h2load),
     "big": ("1 MiB answers, 16 connections", lambda process, seconds: wrk(process, seconds, 16, path="/big")),
 }
+
+
+def paced(process, host, count=2000):
+    """Milliseconds of single requests one after the other: the median, and the 99th percentile."""
+    connection = Connection(process.plain)
+    answers = [connection.get(host) for _ in range(100 + count)]
+    connection.close()
+    if any(status != 200 for status, _ in answers):
+        raise RuntimeError(f"{process.name}: {host} is not served")
+    times = sorted(took * 1000 for _, took in answers[100:])
+    return statistics.median(times), times[int(count * 0.99)]
 
 
 class Connection:

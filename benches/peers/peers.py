@@ -141,6 +141,8 @@ class Bench:
         directory = self.directory / "backend"
         (directory / "www").mkdir(parents=True)
         (directory / "www" / "big").write_bytes(os.urandom(1 << 20))
+        prose = b"".join(page.read_bytes() for page in sorted((ROOT / "docs").rglob("*.md")))
+        (directory / "www" / "text").write_bytes((prose * (1 + (1 << 20) // len(prose)))[: 1 << 20])
         (directory / "nginx.conf").write_text(f"""
 worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/error.log;
 events {{ worker_connections 16384; }}
@@ -150,6 +152,7 @@ http {{
   server {{
     listen 127.0.0.1:{self.backend_port} backlog=4096; root {directory}/www;
     location = /big {{ }}
+    location = /text {{ default_type text/plain; }}
     location / {{ default_type text/plain; return 200 "Hello from the back end.\\n"; }}
   }}
 }}""")
@@ -157,14 +160,16 @@ http {{
         wait_for_port(self.backend_port, backend)
         return backend
 
-    def start(self, name, program=None, hosts=1):
-        """Starts one proxy with `hosts` host routers and waits until it answers."""
+    def start(self, name, program=None, hosts=1, middlewares=False):
+        """Starts one proxy with `hosts` host routers and waits until it answers; `middlewares` adds the routers that measure these."""
         directory = self.directory / f"{name}-{hosts}-{free_port()}"
         directory.mkdir()
         plain, tls, admin = free_port(), free_port(), free_port()
         # What a peer is named in the run may say more than its kind (portway-30000).
         kind = name.split("-")[0]
         settings = CONFIGURE[kind](self, directory, plain, tls, admin, hosts)
+        if middlewares and kind in ("portway", "traefik"):
+            (directory / "routing" / "middlewares.yml").write_text(MIDDLEWARES.replace("BACKEND", f"http://127.0.0.1:{self.backend_port}"))
         arguments = [program or str(VENV / "bin" / kind), *settings["arguments"]]
         if settings.get("program"):
             arguments[0] = find(settings["program"])
@@ -214,6 +219,26 @@ def routing(bench, hosts, extra_host=None):
     lines += ["  services:", f"    app: {{loadBalancer: {{servers: [{{url: 'http://127.0.0.1:{bench.backend_port}'}}]}}}}"]
     lines += ["tls:", "  stores:", f"    default: {{defaultCertificate: {{certFile: '{bench.certificate}', keyFile: '{bench.key}'}}}}"]
     return "\n".join(lines) + "\n"
+
+
+MIDDLEWARES = """
+http:
+  routers:
+    chain: {rule: 'Host(`chain.test`)', service: direct, entryPoints: [web], middlewares: [set, strip, rate, allow, secure-not]}
+    gzip: {rule: 'Host(`gzip.test`)', service: direct, entryPoints: [web], middlewares: [gzip]}
+    mirror: {rule: 'Host(`mirror.test`)', service: mirrored, entryPoints: [web]}
+  middlewares:
+    set: {headers: {customRequestHeaders: {X-From: edge}, customResponseHeaders: {X-Served-By: edge}}}
+    strip: {stripPrefix: {prefixes: [/api]}}
+    rate: {rateLimit: {average: 100000000, burst: 100000000}}
+    allow: {ipAllowList: {sourceRange: [127.0.0.0/8]}}
+    secure-not: {redirectScheme: {scheme: http}}
+    gzip: {compress: {encodings: [gzip]}}
+  services:
+    direct: {loadBalancer: {servers: [{url: BACKEND}]}}
+    other: {loadBalancer: {servers: [{url: BACKEND}]}}
+    mirrored: {mirroring: {service: direct, mirrors: [{name: other, percent: 100}]}}
+"""
 
 
 def traefik_like(bench, directory, plain, tls, admin, hosts):
@@ -280,6 +305,7 @@ http {{
     listen 127.0.0.1:{plain} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096; server_name {HOST};
     ssl_certificate {bench.certificate}; ssl_certificate_key {bench.key}; ssl_protocols TLSv1.2 TLSv1.3;
     location / {{ proxy_pass http://app; proxy_http_version 1.1; {headers} }}
+    location = /text {{ gzip on; gzip_comp_level 6; gzip_proxied any; gzip_types text/plain; proxy_pass http://app; proxy_http_version 1.1; {headers} }}
   }}
 }}""")
     return {"program": "nginx", "arguments": ["-e", directory / "error.log", "-c", directory / "nginx.conf"]}

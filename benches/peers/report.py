@@ -33,11 +33,24 @@ def table(results, titles):
             base = results["routers"].get(f"{kind}-1")
             ratio = f"{sample['cpu_us'] / base['cpu_us']:.2f}" if base else "-"
             lines.append(f"| {NAMES[kind]}, {int(hosts):,} | {number(sample['cpu_us'])} | {number(sample['rps'])} | {ratio} |")
+    if results["middlewares"]:
+        lines += middlewares(results["middlewares"])
     if results["reload"]:
         lines += ["", "**Reload of 10,000 routers under traffic**", "", "| | live after, ms (median) | longest wait of a request meanwhile, ms |", "|---|---:|---:|"]
         for name, (live, longest) in results["reload"].items():
             lines.append(f"| {NAMES[name]} | {number(live)} | {number(longest)} |")
     return "\n".join(lines)
+
+
+def middlewares(measured):
+    """What a chain of five middlewares, compression and mirroring cost."""
+    lines = ["", "**Middlewares**", "", "| | plain router, CPU us | five middlewares more | gzip of 1 MiB, CPU ms | answer without, with mirror: median ms | 99th percentile ms |", "|---|---:|---:|---:|---:|---:|"]
+    for name, row in measured.items():
+        chain = f"{row['chain']['cpu_us'] - row['plain']['cpu_us']:+.2f}" if "chain" in row else "-"
+        plain = number(row["plain"]["cpu_us"]) if "plain" in row else "-"
+        waits = [f"{without:.3f}, {mirrored:.3f}" for without, mirrored in zip(*row["waits"])] if "waits" in row else ["-", "-"]
+        lines.append(f"| {NAMES[name]} | {plain} | {chain} | {row['gzip']['cpu_us'] / 1000:.1f} | {' | '.join(waits)} |")
+    return lines
 
 
 def verdicts(results, titles):
@@ -51,6 +64,13 @@ def verdicts(results, titles):
     for hosts in (3000, 30000):
         if f"portway-{hosts}" in routers and "portway-1" in routers:
             rows.append((f"{hosts:,} host routers: ratio to one", routers[f"portway-{hosts}"]["cpu_us"] / routers["portway-1"]["cpu_us"], 1.05, "x"))
+    measured = results["middlewares"]
+    if "portway" in measured:
+        rows.append(("five middlewares add", measured["portway"]["chain"]["cpu_us"] - measured["portway"]["plain"]["cpu_us"], 1.5, " us"))
+        if "nginx" in measured:
+            rows.append(("gzip of 1 MiB of text: ratio to nginx", measured["portway"]["gzip"]["cpu_us"] / measured["nginx"]["gzip"]["cpu_us"], 1.1, "x"))
+        (without, _), (mirrored, _) = measured["portway"]["waits"]
+        rows.append(("a mirror adds to the median answer", (mirrored - without) * 1000, 20.0, " us"))
     memory = results["memory"].get("portway", {})
     if "idle_mib" in memory:
         rows.append(("idle memory", memory["idle_mib"], 15.0, " MiB"))

@@ -2,7 +2,7 @@
 """Compares Portway with other proxies on this machine: the proxy on core 0, generator and back end on core 1, in turn, medians of several rounds.
 
 Usage: benches/peers/run.py [--quick] [--only SCENARIO,...] [--proxies NAME,...] [--portway PATH] [--rounds N] [--seconds N] [--no-write] [--realtime]
-Scenarios: h1 tls tls-new h2 big routers memory reload
+Scenarios: h1 tls tls-new h2 big routers middlewares memory reload
 """
 
 import argparse
@@ -27,7 +27,7 @@ import report
 ROOT = peers.ROOT
 README = ROOT / "benches" / "README.md"
 PROXIES = ["portway", "haproxy", "nginx", "envoy", "traefik", "caddy"]
-OTHERS = ["routers", "memory", "reload"]
+OTHERS = ["routers", "middlewares", "memory", "reload"]
 
 
 def options():
@@ -129,6 +129,33 @@ def run_routers(bench, chosen, results):
             process.stop()
 
 
+def run_middlewares(bench, chosen, results):
+    """What middlewares and mirroring add: plain router, chain of five and mirrored service in turn; compression of 1 MiB of text beside nginx's."""
+    running = {name: bench.start(name, program(chosen, name), middlewares=True) for name in chosen.proxies if name in ("portway", "traefik", "nginx")}
+    loads = {
+        "plain": lambda process: load.wrk(process, chosen.seconds, 64),
+        "chain": lambda process: load.wrk(process, chosen.seconds, 64, host="chain.test"),
+        "gzip": lambda process: load.wrk(process, chosen.seconds, 8, path="/text", host="gzip.test", headers=["Accept-Encoding: gzip"]),
+    }
+    try:
+        for kind, generate in loads.items():
+            samples = {name: [] for name in running if kind == "gzip" or name != "nginx"}
+            for _ in range(chosen.rounds):
+                for name in samples:
+                    samples[name].append(generate(running[name]))
+            for name, rounds in samples.items():
+                results["middlewares"].setdefault(name, {})[kind] = median(rounds)
+                note(f"{kind:8} {name:8} {results['middlewares'][name][kind]['cpu_us']:8.1f} us, {results['middlewares'][name][kind]['errors']:.0f} errors")
+        for name in ("portway", "traefik"):
+            if name in running:
+                waits = {host: [load.paced(running[name], host) for _ in range(chosen.rounds)] for host in (peers.HOST, "mirror.test")}
+                results["middlewares"][name]["waits"] = [[statistics.median(column) for column in zip(*waits[host])] for host in waits]
+                note(f"mirror   {name:8} median and 99th percentile without, with: {results['middlewares'][name]['waits']} ms")
+    finally:
+        for process in running.values():
+            process.stop()
+
+
 def run_reload(bench, chosen, results):
     if chosen.realtime:
         # Compiling must give way to traffic, which real-time threads of equal priority on one core do not do.
@@ -182,14 +209,14 @@ def main():
     if chosen.realtime:
         # Inherited by everything that is started from here.
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
-    results = {"when": time.strftime("%Y-%m-%d"), "machine": machine(), "proxies": chosen.proxies, "load": {}, "memory": {}, "routers": {}, "reload": {}}
+    results = {"when": time.strftime("%Y-%m-%d"), "machine": machine(), "proxies": chosen.proxies, "load": {}, "memory": {}, "routers": {}, "middlewares": {}, "reload": {}}
     titles = {name: title for name, (title, _) in load.SCENARIOS.items()}
     with tempfile.TemporaryDirectory(prefix="peers-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
         Path(directory).chmod(0o755)
         bench = peers.Bench(Path(directory))
         try:
             run_load(bench, chosen, results)
-            for name, step in [("memory", run_memory), ("routers", run_routers), ("reload", run_reload)]:
+            for name, step in [("memory", run_memory), ("routers", run_routers), ("middlewares", run_middlewares), ("reload", run_reload)]:
                 if name in chosen.only:
                     step(bench, chosen, results)
         finally:
