@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use portway::{
     config::{Placed, routing},
     exchange::{
-        Body, Connection, Exchange, RequestHead, Target,
+        Body, Connection, Exchange, Memo, RequestHead, Target,
         forwarded::{Forwarding, arrive, depart},
     },
     middleware::{Flow, Middleware},
@@ -120,6 +120,7 @@ fn connection() -> Connection {
         trusted: false,
         patience: None,
         tls: None,
+        memo: Memo::default(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     snapshot::{
         Internal, Route, Snapshot,
         catalog::{
-            Catalog, CertificateEntry, MiddlewareEntry, ObservabilityEntry, RouterEntry,
+            Catalog, CertificateEntry, Circuit, MiddlewareEntry, ObservabilityEntry, RouterEntry,
             ServerEntry, ServiceEntry, Status,
         },
     },
@@ -293,6 +293,7 @@ impl<'a> Maker<'a> {
                     .push(Arc::clone(name));
             }
         }
+        let mut circuits = self.circuits();
         let names = self
             .findings
             .names(Kind::Middleware, &self.snapshot.ledger.wanted.middlewares);
@@ -302,10 +303,29 @@ impl<'a> Maker<'a> {
                 status: Status::of(diagnostics),
                 diagnostics: diagnostics.to_vec(),
                 used_by: used_by.remove(name).unwrap_or_default(),
+                circuits: circuits.remove(name).unwrap_or_default(),
             };
             (Arc::clone(name), entry)
         });
         entries.collect()
+    }
+
+    /// The circuit breakers of all routers, by the name of the middleware.
+    fn circuits(&self) -> HashMap<Name, Vec<Circuit>> {
+        let mut circuits: HashMap<Name, Vec<Circuit>> = HashMap::new();
+        for route in &self.snapshot.routes {
+            for (step, name) in route.steps.iter().enumerate() {
+                let circuit = Circuit {
+                    router: Arc::clone(&route.name),
+                    plan: Arc::clone(&route.plan),
+                    step,
+                };
+                if !circuit.state().is_empty() {
+                    circuits.entry(Arc::clone(name)).or_default().push(circuit);
+                }
+            }
+        }
+        circuits
     }
 
     fn definition(&self, name: &Name, entry: &RouterEntry) -> Option<&Defined<Router>> {

@@ -9,7 +9,8 @@ use crate::{
         install::{self, RuleSyntax},
         routing::{Observability, RouterTls},
     },
-    snapshot::{EncodedCharacters, Signals},
+    middleware::EncodedCharacters,
+    snapshot::Signals,
 };
 
 /// One entry point.

@@ -138,10 +138,15 @@ impl<'a> Middlewares<'a> {
             .last
             .and_then(|last| last.middlewares.get(&definition.name));
         let previous = self.stage.input.previous;
-        let same_file = match (&definition.object.value, previous) {
-            (Config::BasicAuth(auth), Some(previous)) if !auth.users_file.is_empty() => previous
+        let users_file = match &definition.object.value {
+            Config::BasicAuth(auth) => &*auth.users_file,
+            Config::DigestAuth(auth) => &*auth.users_file,
+            _ => "",
+        };
+        let same_file = match previous {
+            Some(previous) if !users_file.is_empty() => previous
                 .files
-                .agree_on(self.stage.input.files, Path::new(&auth.users_file)),
+                .agree_on(self.stage.input.files, Path::new(users_file)),
             _ => true,
         };
         Step {

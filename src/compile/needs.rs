@@ -42,11 +42,11 @@ pub fn files(definitions: &Definitions, install: &Install) -> BTreeSet<PathBuf> 
             .middlewares
             .values()
             .filter_map(|middleware| match &middleware.object.value {
-                Middleware::BasicAuth(auth) if !auth.users_file.is_empty() => {
-                    Some(Path::new(&auth.users_file))
-                }
+                Middleware::BasicAuth(auth) => Some(&auth.users_file),
+                Middleware::DigestAuth(auth) => Some(&auth.users_file),
                 _ => None,
             });
+    let users = users.filter(|path| !path.is_empty()).map(Path::new);
     let paths = sources.into_iter().filter_map(FileOrContent::path);
     paths.chain(users).map(Path::to_owned).collect()
 }

@@ -53,6 +53,7 @@ impl<'a> Planner<'a> {
             {
                 middleware.adopt(before);
             }
+            middleware.belong_to(name);
             if let Some(kind) = middleware.metrics_kind() {
                 middleware.count_with(self.metrics.middleware(step, kind));
             }

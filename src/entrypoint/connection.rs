@@ -20,7 +20,7 @@ use super::{
     proxy_protocol::{self, Outcome},
 };
 use crate::{
-    exchange::{Connection, TlsSession},
+    exchange::{Connection, Memo, TlsSession},
     observe::EntryPointMetrics,
     proxy::Worker,
     tls::accept,
@@ -194,6 +194,7 @@ fn connection(
         trusted: entry.forwarded.includes(peer.ip()),
         patience: entry.timeouts.read.or(entry.timeouts.progress),
         tls,
+        memo: Memo::default(),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod body;
 pub mod fault;
 pub mod forwarded;
 pub mod gather;
+mod memo;
 pub mod path;
 pub mod target;
 
@@ -24,6 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 pub use body::Body;
 pub use fault::{Blame, Fault, FaultKind};
 pub use gather::{Gathered, Whole};
+pub use memo::Memo;
 pub use target::Target;
 
 /// A response on its way to the client.
@@ -46,6 +48,8 @@ pub struct Exchange {
     pub omit_forwarded_for: bool,
     /// `Accept-Encoding` as the client sent it, noted by a middleware that will compress the answer.
     pub accept_encoding: Option<HeaderValue>,
+    /// Set when a middleware wants the type of an answer without one to be found out.
+    pub detect_type: bool,
     guards: Vec<Box<dyn Any>>,
 }
 
@@ -60,6 +64,7 @@ impl Exchange {
             user: None,
             omit_forwarded_for: false,
             accept_encoding: None,
+            detect_type: false,
             guards: Vec::new(),
         }
     }
@@ -67,6 +72,12 @@ impl Exchange {
     /// Keeps `guard` alive until the response has been sent (or given up), then drops it.
     pub fn hold(&mut self, guard: impl Any) {
         self.guards.push(Box::new(guard));
+    }
+
+    /// The guard of this type that `is_it`.
+    pub fn held<T: Any>(&self, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+        let mut guards = self.guards.iter();
+        guards.find_map(|guard| guard.downcast_ref::<T>().filter(|guard| is_it(guard)))
     }
 
     /// What the request is now, body apart.
@@ -165,6 +176,8 @@ pub struct Connection {
     pub patience: Option<Duration>,
     /// The TLS session, if the connection is encrypted.
     pub tls: Option<TlsSession>,
+    /// What middlewares computed for this connection.
+    pub memo: Memo,
 }
 
 /// What the TLS handshake settled.

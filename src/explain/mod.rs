@@ -380,6 +380,8 @@ fn early_answer(kind: &str, options: &Value) -> Option<String> {
         "rateLimit" => "429 beyond the rate",
         "inFlightReq" => "429 beyond the amount",
         "redirectScheme" | "redirectRegex" => "a redirect, where it applies",
+        "encodedCharacters" => "400 to paths with encoded characters",
+        "grpcWeb" => "200 to CORS preflight requests of gRPC-Web",
         "buffering" => "413 to larger bodies",
         "circuitBreaker" => "503 while it is open",
         "plugin" => "whatever it likes",

@@ -6,11 +6,17 @@
 
 mod add_prefix;
 mod basic_auth;
+mod circuit_breaker;
 mod compress;
+mod content_type;
+mod digest_auth;
+mod encoded_characters;
 mod escape;
+mod grpc_web;
 mod headers;
 mod in_flight;
 mod ip_allow;
+mod pass_tls_client_cert;
 mod random;
 mod rate_limit;
 mod redirect;
@@ -21,6 +27,7 @@ mod source;
 mod strip_prefix;
 #[cfg(test)]
 mod testing;
+mod users;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -32,10 +39,17 @@ use crate::{
 
 use add_prefix::AddPrefix;
 use basic_auth::BasicAuth;
+use circuit_breaker::CircuitBreaker;
 use compress::Compress;
+use content_type::ContentType;
+pub use content_type::detect_type;
+use digest_auth::DigestAuth;
+pub use encoded_characters::EncodedCharacters;
+use grpc_web::GrpcWeb;
 use headers::Headers;
 use in_flight::InFlight;
 use ip_allow::IpAllow;
+use pass_tls_client_cert::PassTlsClientCert;
 use rate_limit::RateLimit;
 use redirect::Redirect;
 use replace_path::{ReplacePath, ReplacePathRegex};
@@ -48,10 +62,16 @@ use strip_prefix::{StripPrefix, StripPrefixRegex};
 pub enum Middleware {
     AddPrefix(AddPrefix),
     BasicAuth(Box<BasicAuth>),
+    CircuitBreaker(Box<CircuitBreaker>),
     Compress(Box<Compress>),
+    ContentType(ContentType),
+    DigestAuth(Box<DigestAuth>),
+    EncodedCharacters(EncodedCharacters),
+    GrpcWeb(Box<GrpcWeb>),
     Headers(Box<Headers>),
     InFlight(Box<InFlight>),
     IpAllow(Box<IpAllow>),
+    PassTlsClientCert(Box<PassTlsClientCert>),
     RateLimit(Box<RateLimit>),
     Redirect(Box<Redirect>),
     ReplacePath(ReplacePath),
@@ -78,24 +98,19 @@ impl Middleware {
         let report = &mut Report::new(name, config, findings);
         match &config.value {
             Config::AddPrefix(config) => AddPrefix::build(config, report).map(Self::AddPrefix),
-            Config::BasicAuth(config) => {
-                BasicAuth::build(config, read, report).map(|it| Self::BasicAuth(Box::new(it)))
-            }
             Config::Compress(config) => {
                 Compress::build(config, report).map(|it| Self::Compress(Box::new(it)))
             }
+            Config::ContentType(config) => {
+                Some(Self::ContentType(ContentType::build(config, report)))
+            }
+            Config::GrpcWeb(config) => Some(Self::GrpcWeb(Box::new(GrpcWeb::build(config)))),
             Config::Headers(config) => {
                 Headers::build(config, report).map(|it| Self::Headers(Box::new(it)))
             }
-            Config::InFlightReq(config) => {
-                InFlight::build(config, report).map(|it| Self::InFlight(Box::new(it)))
-            }
-            Config::RateLimit(config) => {
-                RateLimit::build(config, report).map(|it| Self::RateLimit(Box::new(it)))
-            }
-            Config::IpAllowList(config) | Config::IpWhiteList(config) => {
-                IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
-            }
+            Config::PassTlsClientCert(config) => Some(Self::PassTlsClientCert(Box::new(
+                PassTlsClientCert::build(config),
+            ))),
             Config::RedirectRegex(config) => {
                 Redirect::by_regex(config, report).map(|it| Self::Redirect(Box::new(it)))
             }
@@ -116,6 +131,34 @@ impl Middleware {
             Config::StripPrefixRegex(config) => {
                 StripPrefixRegex::build(config, report).map(Self::StripPrefixRegex)
             }
+            other => Self::build_guard(other, read, report),
+        }
+    }
+
+    /// Builds one of those that may refuse requests.
+    fn build_guard(config: &Config, read: ReadFile<'_>, report: &mut Report<'_>) -> Option<Self> {
+        match config {
+            Config::BasicAuth(config) => {
+                BasicAuth::build(config, read, report).map(|it| Self::BasicAuth(Box::new(it)))
+            }
+            Config::CircuitBreaker(config) => {
+                CircuitBreaker::build(config, report).map(|it| Self::CircuitBreaker(Box::new(it)))
+            }
+            Config::DigestAuth(config) => {
+                DigestAuth::build(config, read, report).map(|it| Self::DigestAuth(Box::new(it)))
+            }
+            Config::EncodedCharacters(config) => {
+                Some(Self::EncodedCharacters(EncodedCharacters::build(*config)))
+            }
+            Config::InFlightReq(config) => {
+                InFlight::build(config, report).map(|it| Self::InFlight(Box::new(it)))
+            }
+            Config::RateLimit(config) => {
+                RateLimit::build(config, report).map(|it| Self::RateLimit(Box::new(it)))
+            }
+            Config::IpAllowList(config) | Config::IpWhiteList(config) => {
+                IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
+            }
             other => {
                 report.unsupported(other.kind());
                 None
@@ -128,6 +171,8 @@ impl Middleware {
     pub fn adopt(&mut self, previous: &Self) {
         match (self, previous) {
             (Self::BasicAuth(new), Self::BasicAuth(old)) => new.adopt(old),
+            (Self::CircuitBreaker(new), Self::CircuitBreaker(old)) => new.adopt(old),
+            (Self::DigestAuth(new), Self::DigestAuth(old)) => new.adopt(old),
             (Self::InFlight(new), Self::InFlight(old)) => new.adopt(old),
             (Self::RateLimit(new), Self::RateLimit(old)) => new.adopt(old),
             _ => {}
@@ -137,6 +182,7 @@ impl Middleware {
     /// The type under which this one's refusals are counted; `None` if there is nothing to count.
     pub fn metrics_kind(&self) -> Option<&'static str> {
         match self {
+            Self::CircuitBreaker(_) => Some("circuitbreaker"),
             Self::InFlight(_) => Some("inflightreq"),
             Self::RateLimit(_) => Some("ratelimit"),
             _ => None,
@@ -146,9 +192,25 @@ impl Middleware {
     /// Gives the counters of [`Middleware::metrics_kind`].
     pub fn count_with(&mut self, metrics: MiddlewareMetrics) {
         match self {
+            Self::CircuitBreaker(it) => it.count_with(metrics),
             Self::InFlight(it) => it.count_with(metrics),
             Self::RateLimit(it) => it.count_with(metrics),
             _ => {}
+        }
+    }
+
+    /// Tells the router that this instance belongs to.
+    pub fn belong_to(&mut self, router: &str) {
+        if let Self::CircuitBreaker(it) = self {
+            it.belong_to(router);
+        }
+    }
+
+    /// What a circuit breaker does with requests now; `None` if it is none.
+    pub fn circuit(&self) -> Option<&'static str> {
+        match self {
+            Self::CircuitBreaker(it) => Some(it.mode()),
+            _ => None,
         }
     }
 
@@ -157,10 +219,16 @@ impl Middleware {
         match self {
             Self::AddPrefix(it) => it.request(exchange),
             Self::BasicAuth(it) => it.request(exchange),
+            Self::CircuitBreaker(it) => it.request(exchange),
             Self::Compress(it) => it.request(exchange),
+            Self::ContentType(it) => it.request(exchange),
+            Self::DigestAuth(it) => it.request(exchange),
+            Self::EncodedCharacters(it) => it.request(exchange),
+            Self::GrpcWeb(it) => it.request(exchange),
             Self::Headers(it) => it.request(exchange),
             Self::InFlight(it) => it.request(exchange),
             Self::IpAllow(it) => it.request(exchange),
+            Self::PassTlsClientCert(it) => it.request(exchange),
             Self::RateLimit(it) => it.request(exchange),
             Self::Redirect(it) => it.request(exchange),
             Self::ReplacePath(it) => it.request(exchange),
@@ -178,8 +246,12 @@ impl Middleware {
         match self {
             Self::AddPrefix(_)
             | Self::BasicAuth(_)
+            | Self::ContentType(_)
+            | Self::DigestAuth(_)
+            | Self::EncodedCharacters(_)
             | Self::InFlight(_)
             | Self::IpAllow(_)
+            | Self::PassTlsClientCert(_)
             | Self::RateLimit(_)
             | Self::Redirect(_)
             | Self::ReplacePath(_)
@@ -187,7 +259,9 @@ impl Middleware {
             | Self::Retry(_)
             | Self::StripPrefix(_)
             | Self::StripPrefixRegex(_) => {}
+            Self::CircuitBreaker(it) => it.response(exchange, response),
             Self::Compress(it) => it.response(exchange, response),
+            Self::GrpcWeb(it) => it.response(exchange, response),
             Self::Headers(it) => it.response(exchange, response),
             Self::Custom(it) => it.response(exchange, response),
         }

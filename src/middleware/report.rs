@@ -72,6 +72,16 @@ impl<'a> Report<'a> {
             .push(Diagnostic::warning(place, path, message).with_hint(hint));
     }
 
+    /// The qualified name of the middleware.
+    pub(super) fn name(&self) -> &str {
+        self.name
+    }
+
+    /// How many findings there are, on whatever middleware.
+    pub(super) fn findings(&self) -> usize {
+        self.findings.len()
+    }
+
     /// Compiles a regular expression in Go's syntax.
     pub(super) fn regex(&mut self, field: &str, pattern: &str) -> Option<Regex> {
         regexp::compile(pattern)

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use super::{Flow, Middleware};
 use crate::{
     config::{Placed, routing::Middleware as Config},
-    exchange::{Body, Connection, Exchange, RequestHead, Response, Target, TlsSession},
+    exchange::{Body, Connection, Exchange, Memo, RequestHead, Response, Target, TlsSession},
 };
 
 /// A request to be made.
@@ -83,6 +83,7 @@ impl Fixture {
                 client_subject: None,
                 h2: false,
             }),
+            memo: Memo::default(),
         };
         Exchange::new(self.head, Body::Empty, Rc::new(connection))
     }

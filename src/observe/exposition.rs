@@ -15,7 +15,7 @@ use prometheus::{
 
 use super::{
     labels::{HeaderLabelSet, HeaderLabels, TLS_LABELS},
-    metrics::{CertificateExpiry, Metrics, Registry, Series, WatchedLog},
+    metrics::{CIRCUIT_STATES, CertificateExpiry, Metrics, Registry, Series, WatchedLog},
     names::{self, Kind, Metric, TrafficNames},
     resolvers::{Phase, Resolvers},
     traffic::{Bounds, Key, Numbers, Totals},
@@ -124,6 +124,9 @@ fn middlewares(series: &Series, page: &mut Page) {
     for ((name, kind), middleware) in series.middlewares.iter() {
         page.event(&names::REFUSALS, &[name, kind], middleware.refused.get());
         page.event(&names::DELAYED, &[name, kind], middleware.delayed.get());
+        for (state, count) in CIRCUIT_STATES.iter().zip(&middleware.circuit) {
+            page.event(&names::CIRCUIT_CHANGES, &[name, state], count.get());
+        }
     }
 }
 

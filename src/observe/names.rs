@@ -201,6 +201,11 @@ pub(super) const DELAYED: Metric = counter(
     &["middleware", "type"],
     "Requests the middleware held back for a while.",
 );
+pub(super) const CIRCUIT_CHANGES: Metric = counter(
+    "portway_circuit_breaker_changes_total",
+    &["middleware", "state"],
+    "How often the circuit breaker got into the state.",
+);
 pub(super) const RETRIES_EXHAUSTED: Metric = counter(
     "portway_service_retries_exhausted_total",
     &["service"],
@@ -357,6 +362,7 @@ pub fn all() -> Vec<Metric> {
         TIMEOUTS,
         REFUSALS,
         DELAYED,
+        CIRCUIT_CHANGES,
         RETRIES_EXHAUSTED,
         RETRY_BUDGET,
         FAULTS,

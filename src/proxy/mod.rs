@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use crate::{
     exchange::{Body, Exchange, Fault, Response, fault, forwarded},
-    middleware::Flow,
+    middleware::{Flow, detect_type},
     rule::{Facts, normalise_host, routing_path},
     service::InFlight,
     snapshot::{EntryPoint, Internal, Route, RouteTarget, Snapshot},
@@ -111,6 +111,9 @@ impl Journey {
             End::Answered(response) => *response,
             End::Around => Box::pin(self.around(route, passed, interim)).await,
         };
+        if self.exchange.detect_type {
+            Box::pin(detect_type(&mut response)).await;
+        }
         for step in route.plan[first..passed].iter().rev() {
             step.response(&mut self.exchange, &mut response);
         }

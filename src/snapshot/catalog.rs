@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Diagnostic, Routing, Severity, routing::TraceVerbosity},
+    middleware::Middleware,
     observe::{CertificateExpiry, ServerView},
 };
 
@@ -104,6 +105,25 @@ pub struct MiddlewareEntry {
     pub diagnostics: Vec<Diagnostic>,
     /// Routers that name it.
     pub used_by: Vec<Arc<str>>,
+    /// If it is a circuit breaker: those of its routers.
+    pub circuits: Vec<Circuit>,
+}
+
+/// The circuit breaker of one router.
+#[derive(Debug, Clone)]
+pub struct Circuit {
+    pub router: Arc<str>,
+    /// The router's plan, and its place there.
+    pub plan: Arc<[Middleware]>,
+    pub step: usize,
+}
+
+impl Circuit {
+    /// Its state at the moment.
+    pub fn state(&self) -> &'static str {
+        let step = self.plan.get(self.step);
+        step.and_then(Middleware::circuit).unwrap_or_default()
+    }
 }
 
 /// A certificate in use.

@@ -12,7 +12,7 @@ use crate::{
         Diagnostic, Install,
         definitions::{Definitions, Name},
     },
-    middleware::Middleware,
+    middleware::{EncodedCharacters, Middleware},
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
     rule::{Facts, Rule, Syntax},
     service::Service,
@@ -190,82 +190,4 @@ impl Internal {
 pub struct Signals {
     pub access_log: bool,
     pub metrics: bool,
-}
-
-/// A set of percent escapes, for `encodedCharacters`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EncodedCharacters(u8);
-
-impl EncodedCharacters {
-    pub const SLASH: Self = Self(1);
-    pub const BACKSLASH: Self = Self(1 << 1);
-    pub const NULL: Self = Self(1 << 2);
-    pub const SEMICOLON: Self = Self(1 << 3);
-    pub const PERCENT: Self = Self(1 << 4);
-    pub const QUESTION_MARK: Self = Self(1 << 5);
-    pub const HASH: Self = Self(1 << 6);
-
-    /// Adds the members of `other` if `condition` holds.
-    #[must_use]
-    pub const fn with(self, other: Self, condition: bool) -> Self {
-        if condition {
-            Self(self.0 | other.0)
-        } else {
-            self
-        }
-    }
-
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether the escaped `path` holds an escape of this set.
-    pub fn occurs_in(self, path: &str) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let bytes = path.as_bytes();
-        memchr::memchr_iter(b'%', bytes)
-            .filter_map(|at| bytes.get(at + 1..at + 3))
-            .any(|digits| self.0 & Self::of(digits).0 != 0)
-    }
-
-    fn of(digits: &[u8]) -> Self {
-        match digits {
-            b"2F" | b"2f" => Self::SLASH,
-            b"5C" | b"5c" => Self::BACKSLASH,
-            b"00" => Self::NULL,
-            b"3B" | b"3b" => Self::SEMICOLON,
-            b"25" => Self::PERCENT,
-            b"3F" | b"3f" => Self::QUESTION_MARK,
-            b"23" => Self::HASH,
-            _ => Self::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::EncodedCharacters;
-
-    #[test]
-    fn denied_escapes_are_found_in_both_cases() {
-        let denied = EncodedCharacters::default()
-            .with(EncodedCharacters::SLASH, true)
-            .with(EncodedCharacters::NULL, true)
-            .with(EncodedCharacters::HASH, false);
-        for (path, found) in [
-            ("/a/b", false),
-            ("/a%2Fb", true),
-            ("/a%2fb", true),
-            ("/%00", true),
-            ("/a%23b", false),
-            ("/a%20b", false),
-            ("/a%2", false),
-            ("/%252F", false),
-        ] {
-            assert_eq!(denied.occurs_in(path), found, "{path}");
-        }
-        assert!(!EncodedCharacters::default().occurs_in("/%2F"));
-    }
 }

@@ -168,6 +168,11 @@ impl Api<'_> {
         let kind = object.keys().next().map(|kind| kind.to_lowercase());
         put_findings(&mut object, entry.status, &entry.diagnostics);
         put_names(&mut object, "usedBy", &entry.used_by);
+        if !entry.circuits.is_empty() {
+            let circuits = entry.circuits.iter();
+            let states = circuits.map(|it| (it.router.to_string(), Value::from(it.state())));
+            object.insert("circuits".to_owned(), Value::Object(states.collect()));
+        }
         if detail == Detail::Full {
             put_name(&mut object, name);
             if let Some(kind) = kind {

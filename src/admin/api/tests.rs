@@ -138,6 +138,7 @@ fn catalog() -> Catalog {
                     status: status(object),
                     diagnostics: diagnostics(object),
                     used_by: names(object, "usedBy"),
+                    circuits: Vec::new(),
                 };
                 (name(object), entry)
             })

@@ -16,9 +16,9 @@ use crate::{
         definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
         routing::{Router, RouterTls},
     },
-    middleware::Middleware,
+    middleware::{EncodedCharacters, Middleware},
     rule::{Rule, Syntax},
-    snapshot::{EncodedCharacters, RouteTarget, Signals},
+    snapshot::{RouteTarget, Signals},
 };
 
 /// A router that can be mounted, on entry points that all add the same to it.

@@ -15,9 +15,11 @@ pub(super) use self::decode::INSTALL_SECTIONS;
 pub use self::decode::{DecodedRouting, EVERY, Kind, decode_routing};
 pub use self::hold::Hold;
 pub use self::middleware::{
-    AddPrefix, BasicAuth, Chain, Compress, Encoding, Headers, InFlightReq, IpAllowList, IpStrategy,
-    Middleware, RateLimit, RedirectRegex, RedirectScheme, ReplacePath, ReplacePathRegex, Retry,
-    SourceCriterion, StripPrefix, StripPrefixRegex,
+    AddPrefix, AllowedCharacters, BasicAuth, Chain, CircuitBreaker, ClientCertInfo, Compress,
+    ContentType, DigestAuth, Encoding, GrpcWeb, Headers, InFlightReq, IpAllowList, IpStrategy,
+    IssuerInfo, Middleware, PassTlsClientCert, RateLimit, RedirectRegex, RedirectScheme,
+    ReplacePath, ReplacePathRegex, Retry, SourceCriterion, StripPrefix, StripPrefixRegex,
+    SubjectInfo,
 };
 pub use self::service::{
     Condition, Cookie, ForwardingTimeouts, HealthCheck, HealthCheckMode, LoadBalancer,

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{Method, Version};
 
 use super::*;
-use crate::exchange::{Target, TlsSession};
+use crate::exchange::{Memo, Target, TlsSession};
 
 fn connection(trusted: bool, tls: bool) -> Connection {
     let peer: SocketAddr = "192.0.2.7:50000".parse().unwrap();
@@ -23,6 +23,7 @@ fn connection(trusted: bool, tls: bool) -> Connection {
             client_subject: None,
             h2: false,
         }),
+        memo: Memo::default(),
     }
 }
 

@@ -8,18 +8,15 @@ mod verified;
 use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytestring::ByteString;
-use http::{
-    HeaderName, HeaderValue, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
-};
+use http::{HeaderValue, header::AUTHORIZATION};
 
 use self::{hash::Hash, verified::Verified};
-use super::{Flow, ReadFile, Resume, report::Report};
-use crate::{
-    config::routing::BasicAuth as Config,
-    exchange::{Body, Exchange, Response},
+use super::{
+    Flow, ReadFile, Resume,
+    report::Report,
+    users::{self, Admission, Entry},
 };
+use crate::{config::routing::BasicAuth as Config, exchange::Exchange};
 
 /// Asks for a name and a password.
 #[derive(Debug)]
@@ -35,8 +32,7 @@ struct Gate {
     /// Stands in for the hash of an unknown user, so that guessing names takes as long as guessing passwords.
     decoy: Arc<Hash>,
     challenge: HeaderValue,
-    remove_header: bool,
-    header_field: Option<HeaderName>,
+    admission: Admission,
 }
 
 type Users = HashMap<String, Arc<Hash>>;
@@ -70,14 +66,13 @@ impl BasicAuth {
         };
         let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\""))
             .map_err(|_| report.error("realm", "holds characters that no header may hold"));
-        let header_field = header_field(&config.header_field, report)?;
+        let admission = Admission::build(&config.header_field, config.remove_header, report)?;
         Some(Self {
             gate: Arc::new(Gate {
                 users,
                 decoy,
                 challenge: challenge.ok()?,
-                remove_header: config.remove_header,
-                header_field,
+                admission,
             }),
             verified: Arc::default(),
         })
@@ -94,6 +89,7 @@ impl BasicAuth {
             return self.gate.refuse();
         };
         let Credentials { user, password } = credentials;
+        users::claim(exchange, &user);
         let (hash, known) = match self.gate.users.get(&user) {
             Some(hash) => (Arc::clone(hash), true),
             None => (Arc::clone(&self.gate.decoy), false),
@@ -117,30 +113,14 @@ impl BasicAuth {
 
 impl Gate {
     fn decide(&self, exchange: &mut Exchange, user: &str, right: bool) -> Flow {
-        if !right {
-            return self.refuse();
+        match right {
+            true => self.admission.admit(exchange, user),
+            false => self.refuse(),
         }
-        let headers = &mut exchange.request.headers;
-        if let Some(name) = &self.header_field {
-            headers.remove(name);
-            if let Ok(value) = HeaderValue::from_str(user) {
-                headers.insert(name, value);
-            }
-        }
-        if self.remove_header {
-            headers.remove(AUTHORIZATION);
-        }
-        exchange.user = Some(ByteString::from(user));
-        Flow::Continue
     }
 
     fn refuse(&self) -> Flow {
-        let mut response = Response::new(Body::from("401 Unauthorized\n"));
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        let headers = response.headers_mut();
-        headers.insert(WWW_AUTHENTICATE, self.challenge.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        Flow::respond(response)
+        users::refuse(self.challenge.clone())
     }
 }
 
@@ -160,59 +140,27 @@ impl Credentials {
     }
 }
 
-fn header_field(name: &str, report: &mut Report<'_>) -> Option<Option<HeaderName>> {
-    if name.is_empty() {
-        return Some(None);
-    }
-    HeaderName::from_bytes(name.as_bytes())
-        .map(Some)
-        .map_err(|_| report.error("headerField", format!("{name:?} is not a header name")))
-        .ok()
-}
-
 /// The users of the file and, over them, those written inline.
 fn users(config: &Config, read: ReadFile<'_>, report: &mut Report<'_>) -> Option<Users> {
     let mut users = Users::new();
-    let mut usable = true;
-    if !config.users_file.is_empty() {
-        match read(&config.users_file) {
-            Err(reason) => {
-                usable = false;
-                report.error("usersFile", reason);
-            }
-            Ok(content) => {
-                for (index, line) in content.lines().enumerate() {
-                    let line = line.trim();
-                    if !line.is_empty() && !line.starts_with('#') {
-                        let place = format!(" in line {}", index + 1);
-                        usable &= add_user(&mut users, line, "usersFile", &place, report);
-                    }
-                }
-            }
-        }
-    }
-    for (index, entry) in config.users.iter().enumerate() {
-        let field = format!("users[{index}]");
-        usable &= add_user(&mut users, entry.expose(), &field, "", report);
-    }
+    let lists = (&*config.users, &*config.users_file);
+    let usable = users::each_entry(lists, read, report, |entry, report| {
+        add_user(&mut users, entry, report)
+    });
     usable.then_some(users)
 }
 
-fn add_user(
-    users: &mut Users,
-    entry: &str,
-    field: &str,
-    place: &str,
-    report: &mut Report<'_>,
-) -> bool {
+fn add_user(users: &mut Users, entry: &Entry<'_>, report: &mut Report<'_>) -> bool {
+    let line = entry.line;
     // A hash holds no colon: a second one means that something else was written here.
     let Some((name, hash)) = entry
+        .text
         .split_once(':')
         .filter(|(_, hash)| !hash.contains(':'))
     else {
         report.error_with_hint(
-            field,
-            format!("expected `name:hash`{place}"),
+            entry.field,
+            format!("expected `name:hash`{line}"),
             "`htpasswd -nB name` prints one; in a Compose file write `$$` for each `$`",
         );
         return false;
@@ -220,8 +168,8 @@ fn add_user(
     let hash = Hash::read(hash);
     if matches!(hash, Hash::Unknown) {
         report.warning_with_hint(
-            field,
-            format!("user {name:?}{place} cannot pass: the hash is none of bcrypt, `$apr1$`, `$1$`, `{{SHA}}`"),
+            entry.field,
+            format!("user {name:?}{line} cannot pass: the hash is none of bcrypt, `$apr1$`, `$1$`, `{{SHA}}`"),
             "in a Compose file write `$$` for each `$`",
         );
     }

@@ -63,9 +63,9 @@ impl Preference {
     /// The coding for a client's `Accept-Encoding`; `None` to leave the body as it is.
     ///
     /// The highest weight wins, then the order in which codings are offered; `*` counts before all of them and `identity` after.
-    pub(super) fn choose(&self, said: Option<&HeaderValue>) -> Option<Coding> {
+    pub(super) fn choose(&self, said: Option<&HeaderValue>) -> Option<Choice> {
         let Some(said) = said else {
-            return self.default;
+            return self.default.map(|coding| unasked(coding, false));
         };
         let said = said.to_str().ok()?;
         let items = || said.split(',').filter_map(|item| self.item(item));
@@ -74,18 +74,17 @@ impl Preference {
                 .total_cmp(&b.weight)
                 .then_with(|| b.rank.cmp(&a.rank))
         })?;
-        match best.choice {
-            Choice::Coding(coding) => Some(coding),
-            Choice::Identity => None,
-            Choice::Any => {
-                let refused = |coding: &Coding| {
-                    items().any(|item| item.choice == Choice::Coding(*coding) && item.weight <= 0.0)
-                };
-                self.default
-                    .iter()
-                    .chain(&self.codings)
-                    .copied()
-                    .find(|coding| !refused(coding))
+        match best.wish {
+            Wish::Coding(coding) => Some(Choice::Apply(coding)),
+            Wish::Identity => None,
+            Wish::Any => {
+                let coding = self.default.or_else(|| self.codings.first().copied())?;
+                let weight =
+                    |item: Item| (item.wish == Wish::Coding(coding)).then_some(item.weight);
+                Some(match items().find_map(weight) {
+                    Some(weight) if weight > 0.0 => Choice::Apply(coding),
+                    named => unasked(coding, named.is_some()),
+                })
             }
         }
     }
@@ -93,34 +92,46 @@ impl Preference {
     /// One item of the list; `None` if it names nothing we know. Names are compared exactly, as Traefik does.
     fn item(&self, text: &str) -> Option<Item> {
         let (name, parameters) = text.split_once(';').unwrap_or((text, ""));
-        let (choice, rank) = match name.trim() {
-            "*" => (Choice::Any, 0),
-            "identity" => (Choice::Identity, self.codings.len() + 1),
+        let (wish, rank) = match name.trim() {
+            "*" => (Wish::Any, 0),
+            "identity" => (Wish::Identity, self.codings.len() + 1),
             name => {
                 let at = self.codings.iter().position(|it| it.name() == name)?;
-                (Choice::Coding(self.codings[at]), at + 1)
+                (Wish::Coding(self.codings[at]), at + 1)
             }
         };
         let weight = match parameters.trim().strip_prefix("q=") {
             None => 1.0,
             Some(weight) => weight.trim().parse::<f64>().unwrap_or(0.0),
         };
-        Some(Item {
-            choice,
-            rank,
-            weight,
-        })
+        Some(Item { wish, rank, weight })
+    }
+}
+
+/// What is done with a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    Apply(Coding),
+    /// It is left as it is, although it might have been compressed for another client.
+    Leave,
+}
+
+/// What is done where `coding` was chosen for a client that did not name it. As in Traefik, whose gzip looks for its own name.
+fn unasked(coding: Coding, refused: bool) -> Choice {
+    match coding {
+        Coding::Brotli | Coding::Zstd if !refused => Choice::Apply(coding),
+        _ => Choice::Leave,
     }
 }
 
 struct Item {
-    choice: Choice,
+    wish: Wish,
     rank: usize,
     weight: f64,
 }
 
 #[derive(PartialEq, Eq)]
-enum Choice {
+enum Wish {
     Any,
     Identity,
     Coding(Coding),
@@ -140,7 +151,11 @@ mod tests {
             default,
         };
         let said = said.map(HeaderValue::from_static);
-        preference.choose(said.as_ref()).map_or("-", Coding::name)
+        match preference.choose(said.as_ref()) {
+            Some(Choice::Apply(coding)) => coding.name(),
+            Some(Choice::Leave) => "leave",
+            None => "-",
+        }
     }
 
     #[test]
@@ -152,9 +167,11 @@ mod tests {
             ("gzip", "gzip", "gzip"),
             ("zstd", "zstd", "-"),
             ("gzip;q=0", "-", "-"),
-            ("*", "gzip", "br"),
-            ("br;q=0.1,*", "gzip", "br"),
-            ("gzip;q=0,*", "br", "br"),
+            ("*", "leave", "br"),
+            ("br;q=0.1,*", "leave", "br"),
+            ("gzip;q=0.1,*", "gzip", "br"),
+            ("br;q=0,*", "leave", "leave"),
+            ("gzip;q=0,*", "leave", "br"),
             ("*;q=0", "-", "-"),
             ("identity, br", "br", "br"),
             ("identity;q=1, br;q=0.9", "-", "-"),
@@ -186,6 +203,7 @@ mod tests {
         let all = [Coding::Gzip, Coding::Brotli];
         assert_eq!(choose(&all, None, None), "-");
         assert_eq!(choose(&all, Some(Coding::Brotli), None), "br");
+        assert_eq!(choose(&all, Some(Coding::Gzip), None), "leave");
         assert_eq!(choose(&all, Some(Coding::Brotli), Some("*")), "br");
         assert_eq!(choose(&all, Some(Coding::Brotli), Some("")), "-");
     }

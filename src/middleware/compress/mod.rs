@@ -11,7 +11,7 @@ use http::{
     },
 };
 
-use self::coding::{Coding, Preference};
+use self::coding::{Choice, Coding, Preference};
 use super::{Flow, report::Report};
 use crate::{
     config::routing::Compress as Config,
@@ -83,11 +83,13 @@ impl Compress {
             return;
         }
         let said = exchange.accept_encoding.as_ref();
-        let Some(coding) = self.preference.choose(said) else {
+        let Some(choice) = self.preference.choose(said) else {
             return;
         };
         add_vary(response.headers_mut());
-        if self.is_worth_it(response, coding) {
+        if let Choice::Apply(coding) = choice
+            && self.is_worth_it(response, coding)
+        {
             compress(response, coding);
         }
     }

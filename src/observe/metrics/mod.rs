@@ -398,6 +398,15 @@ impl MiddlewareMetrics {
         }
     }
 
+    /// A circuit breaker got into the state of this name.
+    pub fn circuit(&self, state: &'static str) {
+        if let Some(series) = &self.0
+            && let Some(place) = CIRCUIT_STATES.iter().position(|known| *known == state)
+        {
+            series.circuit[place].increment();
+        }
+    }
+
     /// The middleware held a request back for a while.
     pub fn delayed(&self) {
         if let Some(series) = &self.0 {
@@ -601,7 +610,12 @@ impl std::fmt::Debug for Watched {
 pub(super) struct MiddlewareSeries {
     pub(super) refused: Counter,
     pub(super) delayed: Counter,
+    /// How often it got into each of [`CIRCUIT_STATES`].
+    pub(super) circuit: [Counter; CIRCUIT_STATES.len()],
 }
+
+/// The states of circuit breakers.
+pub(super) const CIRCUIT_STATES: [&str; 3] = ["standby", "tripped", "recovering"];
 
 /// How many vanished series may wait for the scrape that shows them a last time.
 const MAX_VANISHED: usize = 10_000;

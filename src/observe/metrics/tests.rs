@@ -284,6 +284,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     let limit = metrics.middleware(&"m@file".into(), "ratelimit");
     limit.refused();
     limit.delayed();
+    limit.circuit("tripped");
     metrics.reloaded(&RELOAD);
     metrics.set_certificates(vec![CertificateExpiry {
         common_name: "a.example".into(),

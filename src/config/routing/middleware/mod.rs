@@ -1,5 +1,11 @@
 //! `http.middlewares.NAME`: exactly one kind each.
 
+mod circuit_breaker;
+mod content_type;
+mod digest_auth;
+mod encoded_characters;
+mod grpc_web;
+mod pass_tls_client_cert;
 mod retry;
 
 use std::collections::BTreeMap;
@@ -12,6 +18,13 @@ pub use self::retry::Retry;
 use super::Opaque;
 use crate::config::shape::{presence, unset};
 use crate::config::units::{Cidr, Secret, Span};
+
+pub use circuit_breaker::CircuitBreaker;
+pub use content_type::ContentType;
+pub use digest_auth::DigestAuth;
+pub use encoded_characters::AllowedCharacters;
+pub use grpc_web::GrpcWeb;
+pub use pass_tls_client_cert::{ClientCertInfo, IssuerInfo, PassTlsClientCert, SubjectInfo};
 
 /// Declares the kinds once: the enum, the form as written, and the names.
 macro_rules! kinds {
@@ -88,11 +101,17 @@ kinds! {
         AddPrefix(AddPrefix) add_prefix "addPrefix",
         BasicAuth(BasicAuth) basic_auth "basicAuth",
         Chain(Chain) chain "chain",
+        CircuitBreaker(CircuitBreaker) circuit_breaker "circuitBreaker",
         Compress(Compress) compress "compress",
+        ContentType(ContentType) content_type "contentType",
+        DigestAuth(DigestAuth) digest_auth "digestAuth",
+        EncodedCharacters(AllowedCharacters) encoded_characters "encodedCharacters",
+        GrpcWeb(GrpcWeb) grpc_web "grpcWeb",
         Headers(Box<Headers>) headers "headers",
         InFlightReq(InFlightReq) in_flight_req "inFlightReq",
         IpAllowList(IpAllowList) ip_allow_list "ipAllowList",
         IpWhiteList(IpAllowList) ip_white_list "ipWhiteList",
+        PassTlsClientCert(PassTlsClientCert) pass_tls_client_cert "passTLSClientCert",
         RateLimit(RateLimit) rate_limit "rateLimit",
         RedirectRegex(RedirectRegex) redirect_regex "redirectRegex",
         RedirectScheme(RedirectScheme) redirect_scheme "redirectScheme",
@@ -104,14 +123,8 @@ kinds! {
     }
     unsupported {
         buffering "buffering",
-        circuit_breaker "circuitBreaker",
-        content_type "contentType",
-        digest_auth "digestAuth",
-        encoded_characters "encodedCharacters",
         errors "errors",
         forward_auth "forwardAuth",
-        grpc_web "grpcWeb",
-        pass_tls_client_cert "passTLSClientCert",
         plugin "plugin",
     }
 }
