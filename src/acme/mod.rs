@@ -12,7 +12,6 @@ mod board;
 mod client;
 mod dns;
 mod held;
-mod http;
 mod keys;
 mod limits;
 mod memory;

@@ -8,7 +8,10 @@ mod worker;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     acme::Acme,
@@ -20,13 +23,15 @@ use crate::{
     drain::{Drain, Tasks},
     exchange::{Body, Response},
     middleware::Hook,
-    observe::{AccessLog, FINDINGS, Log, Metrics, Resolvers, Sources},
+    observe::{AccessLog, FINDINGS, Log, Metrics, Resolvers, Responders, Sources},
+    ocsp::Stapling,
     provider::{DockerProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
     service::Slots,
     snapshot::{Snapshot, SnapshotCell},
     systemd,
+    tls::Staples,
     upstream::{
         resolve::{Resolver, SystemLookup},
         transport::system_roots,
@@ -135,6 +140,8 @@ impl App {
     async fn serve(mut self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
         let metrics = metrics(&self.install, &self.sources);
         metrics.watch_resolvers(&self.resolvers);
+        let responders = Responders::default();
+        metrics.watch_responders(&responders);
         log.watch(&metrics);
         let access_log = access_log(&self.install, &metrics);
         let (drain, _) = Drain::new();
@@ -158,8 +165,11 @@ impl App {
             drain: drain.watch(),
         };
         self.add_acme(&cell, challenges);
+        let stapling = Stapling::new(&self.install, Arc::clone(&cell), &responders);
+        let staples = stapling.staples();
+        tasks.spawn("ocsp", stapling.run());
         let patience = control::patience(&self.install) + FIRST_COMPILE;
-        self.start_control(&mut tasks, resolver, (&cell, &metrics, &reload))
+        self.start_control(&mut tasks, (resolver, staples), (&cell, &metrics, &reload))
             .await;
         first_configuration(&cell, patience).await;
         doors::listen(&doors)?;
@@ -238,7 +248,7 @@ impl App {
     async fn start_control(
         mut self,
         tasks: &mut Tasks,
-        resolver: Resolver,
+        (resolver, staples): (Resolver, watch::Receiver<Arc<Staples>>),
         (cell, metrics, reload): (&Arc<SnapshotCell>, &Metrics, &Reload),
     ) {
         let (sender, updates) = mpsc::channel(UPDATES);
@@ -262,6 +272,7 @@ impl App {
             }),
             cell: Arc::clone(cell),
             resolver,
+            staples,
             providers: names,
             updates,
             reload: reload.signal(),

@@ -28,6 +28,7 @@ use crate::{
         file::{NAME, Source},
     },
     runtime,
+    tls::Staples,
     upstream::{resolve::Addresses, transport::system_roots},
 };
 
@@ -306,6 +307,7 @@ impl Parts {
                 install: &install,
                 files: &files,
                 addresses: &Addresses::default(),
+                staples: &Staples::default(),
                 found: &found,
                 previous: None,
                 workshop: &workshop,

@@ -26,7 +26,7 @@ use crate::{
             ServerEntry, ServiceEntry, Status,
         },
     },
-    tls::Facts,
+    tls::Certificate,
 };
 
 /// The catalog of a snapshot, made the first time somebody asks.
@@ -384,20 +384,21 @@ pub fn certificates(snapshot: &Snapshot) -> Vec<CertificateEntry> {
         .iter()
         .flat_map(|tls| tls.certificates().configured());
     let mut entries: Vec<CertificateEntry> = configured
-        .map(|certificate| certificate_entry(certificate.facts()))
+        .map(|certificate| certificate_entry(certificate))
         .collect();
     let default = snapshot
         .tls
         .as_ref()
         .filter(|tls| !tls.default_is_generated());
     let default = default.and_then(|tls| tls.certificates().default_certificate());
-    entries.extend(default.map(|certificate| certificate_entry(certificate.facts())));
+    entries.extend(default.map(|certificate| certificate_entry(certificate)));
     entries.sort_by(|left, right| left.fingerprint.cmp(&right.fingerprint));
     entries.dedup();
     entries
 }
 
-fn certificate_entry(facts: &Facts) -> CertificateEntry {
+fn certificate_entry(certificate: &Certificate) -> CertificateEntry {
+    let facts = certificate.facts();
     let addresses = facts.addresses.iter().map(ToString::to_string);
     CertificateEntry {
         common_name: facts.common_name.clone(),
@@ -413,6 +414,7 @@ fn certificate_entry(facts: &Facts) -> CertificateEntry {
         signature_algorithm: facts.signature_algorithm.clone(),
         fingerprint: facts.fingerprint.clone(),
         public_key_fingerprint: facts.key_fingerprint.clone(),
+        staple_until: certificate.staple().map(|staple| staple.until),
         ..CertificateEntry::default()
     }
 }

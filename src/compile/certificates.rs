@@ -26,6 +26,8 @@ pub type CertificateKey = (String, String);
 pub(super) struct TlsStage {
     pub(super) tls: Arc<Tls>,
     pub(super) good: Certificates,
+    /// The certificates that responders are to be asked about.
+    pub(super) stapling: Arc<[Arc<Certificate>]>,
 }
 
 impl TlsStage {
@@ -39,10 +41,11 @@ impl TlsStage {
             stage,
             findings,
             good: Certificates::new(),
+            stapling: Vec::new(),
         };
         let certificates = reader.certificates(good);
         let default_certificate = reader.default_certificate(good, &certificates);
-        let good_certificates = reader.good;
+        let (good_certificates, stapling) = (reader.good, reader.stapling.into());
         let previous = stage
             .input
             .previous
@@ -56,6 +59,7 @@ impl TlsStage {
         Self {
             tls: Arc::new(tls),
             good: good_certificates,
+            stapling,
         }
     }
 }
@@ -65,6 +69,7 @@ struct Reader<'a> {
     stage: &'a Stage<'a>,
     findings: &'a mut Vec<Diagnostic>,
     good: Certificates,
+    stapling: Vec<Arc<Certificate>>,
 }
 
 impl<'a> Reader<'a> {
@@ -83,7 +88,7 @@ impl<'a> Reader<'a> {
                 |field: &str, message: String| definition.error(Kind::Certificate, field, message);
             let said = self.findings.len();
             if let Some(certificate) = self.certificate(&definition.object, &error) {
-                certificates.push(certificate);
+                certificates.push(self.stapled(&certificate, *definition.provider == *ACME));
                 good.certificates.push(definition.clone());
             }
             if *definition.provider == *ACME {
@@ -154,7 +159,19 @@ impl<'a> Reader<'a> {
                 message,
             )
         };
-        self.certificate(config, &error)
+        let certificate = self.certificate(config, &error)?;
+        Some(self.stapled(&certificate, false))
+    }
+
+    /// The certificate with what its responder said. The responders of certificates that were `obtained` are always asked: whoever issued
+    /// those has been talked to anyway.
+    fn stapled(&mut self, certificate: &Arc<Certificate>, obtained: bool) -> Arc<Certificate> {
+        let input = self.stage.input;
+        if !obtained && input.install.ocsp.is_none() {
+            return certificate.stapled(None);
+        }
+        self.stapling.push(Arc::clone(certificate));
+        certificate.stapled(input.staples.get(&certificate.facts().fingerprint))
     }
 
     /// The certificate, or the last one that these files held.

@@ -34,6 +34,7 @@ use crate::{
     observe::Metrics,
     service::{Slots, Transport},
     snapshot::{EntryPoint, Ledger, Snapshot},
+    tls::Staples,
     upstream::resolve::Addresses,
 };
 
@@ -95,6 +96,7 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
         catalog: OnceLock::new(),
         tls: Some(Arc::clone(&tls.tls)),
         demands: routers.demands,
+        stapling: tls.stapling,
     };
     Compiled {
         snapshot: Arc::new(snapshot),
@@ -151,6 +153,8 @@ pub struct Input<'a> {
     pub files: &'a Files,
     /// What the host names of servers resolve to.
     pub addresses: &'a Addresses,
+    /// What responders said of certificates.
+    pub staples: &'a Staples,
     /// What was found wrong before.
     pub found: &'a [Diagnostic],
     /// What is live now, to go on with what did not change.

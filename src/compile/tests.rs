@@ -17,6 +17,7 @@ use crate::{
     },
     rule::Facts,
     snapshot::{Route, RouteTarget},
+    tls::Staples,
     upstream::resolve::Addresses,
 };
 
@@ -64,6 +65,7 @@ impl Bench {
                 install: &self.install,
                 files: &self.files,
                 addresses: &Addresses::default(),
+                staples: &Staples::default(),
                 found,
                 previous: self.live.as_ref(),
                 workshop: &self.workshop,

@@ -34,6 +34,7 @@ pub(super) fn check(
     check.providers();
     check.metrics();
     check.core();
+    check.ocsp();
     let Check {
         mut found, repairs, ..
     } = check;
@@ -338,6 +339,26 @@ impl Check<'_> {
         ] {
             if asked {
                 self.warning(path, "has no effect: Portway does not call home", None);
+            }
+        }
+    }
+
+    fn ocsp(&mut self) {
+        let Some(ocsp) = &self.install.ocsp else {
+            return;
+        };
+        for (responder, instead) in &ocsp.responder_overrides {
+            let path = format!("ocsp.responderOverrides.{responder}");
+            if instead.is_empty() {
+                self.error(
+                    &path,
+                    "cannot be empty",
+                    Some("write the URL to ask instead"),
+                );
+            } else if !instead.starts_with("http://") {
+                let message =
+                    "is no http:// URL: certificates that name this responder get no staple";
+                self.warning(&path, message, None);
             }
         }
     }

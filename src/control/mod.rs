@@ -11,7 +11,7 @@ mod tests;
 use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tracing::info;
@@ -22,6 +22,7 @@ use crate::{
     observe::Reload as ReloadMetrics,
     provider::{ReloadSignal, Update},
     snapshot::SnapshotCell,
+    tls::Staples,
     upstream::resolve::{Addresses, Resolver},
 };
 
@@ -51,6 +52,7 @@ pub struct Control {
 struct Basis {
     files: Files,
     addresses: Arc<Addresses>,
+    staples: Arc<Staples>,
 }
 
 /// Why to compile, and when that arose.
@@ -58,7 +60,7 @@ struct Basis {
 enum Cause {
     /// A provider wants something else.
     Update(Instant),
-    /// A file or an address may have changed.
+    /// A file, an address or a staple may have changed.
     Other(Instant),
 }
 
@@ -69,6 +71,8 @@ pub struct Parts {
     pub workshop: Arc<Workshop>,
     pub cell: Arc<SnapshotCell>,
     pub resolver: Resolver,
+    /// What responders say of certificates, whenever they do.
+    pub staples: watch::Receiver<Arc<Staples>>,
     /// Names of the providers that will send updates; the first configuration waits a moment for each of them.
     pub providers: Vec<Arc<str>>,
     pub updates: mpsc::Receiver<Update>,
@@ -85,7 +89,7 @@ impl Control {
             .at_least_zero();
         Self {
             inbox: Inbox::new(parts.providers, throttle),
-            sources: Sources::new(parts.resolver).await,
+            sources: Sources::new(parts.resolver, parts.staples).await,
             live: Live::new(parts.workshop.metrics.clone()),
             report: Report::default(),
             install: parts.install,
@@ -159,6 +163,7 @@ impl Control {
         let basis = Basis {
             files: self.sources.files().clone(),
             addresses: Arc::clone(self.sources.addresses()),
+            staples: self.sources.staples(),
         };
         // An update that says nothing new was dropped when it came.
         if !update && self.basis.as_ref() == Some(&basis) {
@@ -204,6 +209,7 @@ impl Control {
                     install: &install,
                     files: &basis.files,
                     addresses: &basis.addresses,
+                    staples: &basis.staples,
                     found: &found,
                     previous: previous.as_deref(),
                     workshop: &workshop,

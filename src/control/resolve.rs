@@ -1,4 +1,5 @@
-//! Fetches what compile needs from outside: the files that the configuration names, and the addresses of servers' host names.
+//! Fetches what compile needs from outside: the files that the configuration names, and the addresses of servers' host names. Staples are
+//! brought.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +15,11 @@ use crate::{
     },
     config::{Install, definitions::Definitions, tree::read_text},
     provider::watch::{Target, Watch},
+    tls::Staples,
     upstream::resolve::{Addresses, Resolver},
 };
+
+use tokio::sync::watch;
 
 /// Keeps files and addresses up to date.
 #[derive(Debug)]
@@ -24,15 +28,17 @@ pub(super) struct Sources {
     watch: Watch,
     files: Files,
     addresses: Arc<Addresses>,
+    staples: watch::Receiver<Arc<Staples>>,
 }
 
 impl Sources {
-    pub(super) async fn new(resolver: Resolver) -> Self {
+    pub(super) async fn new(resolver: Resolver, staples: watch::Receiver<Arc<Staples>>) -> Self {
         Self {
             addresses: resolver.addresses(),
             resolver,
             watch: Watch::new(Vec::new()).await,
             files: Files::default(),
+            staples,
         }
     }
 
@@ -49,16 +55,21 @@ impl Sources {
             .await;
     }
 
-    /// Returns when a file or an address has changed.
+    /// Returns when a file, an address or a staple has changed.
     pub(super) async fn changed(&mut self) {
         tokio::select! {
             () = self.watch.changed() => {}
             _ = self.resolver.changed(&self.addresses) => {}
+            Ok(()) = self.staples.changed() => {}
         }
     }
 
     pub(super) fn files(&self) -> &Files {
         &self.files
+    }
+
+    pub(super) fn staples(&mut self) -> Arc<Staples> {
+        Arc::clone(&self.staples.borrow_and_update())
     }
 
     pub(super) fn addresses(&self) -> &Arc<Addresses> {

@@ -49,6 +49,7 @@ impl Bench {
             workshop: Arc::default(),
             cell: Arc::clone(&cell),
             resolver,
+            staples: watch::Sender::default().subscribe(),
             updates,
             reload: reload.signal(),
         });

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     compile::{Compiled, Input, Workshop, compile, files::Files},
     config::{definitions::Definitions, install, parse_routing_file},
+    tls::Staples,
     upstream::resolve::Addresses,
 };
 
@@ -63,6 +64,7 @@ impl World {
                 install: &install,
                 files: &Files::default(),
                 addresses: &Addresses::default(),
+                staples: &Staples::default(),
                 found: &[],
                 previous: None,
                 workshop: &Workshop::default(),

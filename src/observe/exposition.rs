@@ -18,6 +18,7 @@ use super::{
     metrics::{CIRCUIT_STATES, CertificateExpiry, Metrics, Registry, Series, WatchedLog},
     names::{self, Kind, Metric, TrafficNames},
     resolvers::{Phase, Resolvers},
+    responders::Responders,
     traffic::{Bounds, Key, Numbers, Totals},
 };
 
@@ -54,6 +55,7 @@ fn gather(registry: &Registry) -> Vec<MetricFamily> {
     configuration(&series, &mut page);
     certificates(&series.certificates, &mut page);
     resolvers(&series.resolvers, &mut page);
+    responders(&series.responders, &mut page);
     series.forget_vanished();
     drop(series);
     page.into_families()
@@ -210,6 +212,26 @@ fn resolvers(resolvers: &Resolvers, page: &mut Page) {
         if let Some(next) = state.next() {
             page.number(&names::ACME_NEXT, &[&resolver], next as f64);
         }
+    }
+}
+
+fn responders(responders: &Responders, page: &mut Page) {
+    let state = responders.state();
+    if state.certificates.is_empty() && state.asked.is_empty() {
+        return;
+    }
+    for outcome in ["good", "revoked", "failed"] {
+        let count = state.asked.get(outcome).copied().unwrap_or_default();
+        page.number(&names::OCSP_REQUESTS, &[outcome], count as f64);
+    }
+    for one in &state.certificates {
+        let Some(until) = one.until else { continue };
+        let sans = one.sans.join(",");
+        let labels = [&*one.common_name, &one.serial, &sans];
+        page.number(&names::OCSP_NEXT_UPDATE, &labels, until as f64);
+    }
+    if let Some(next) = state.certificates.iter().map(|one| one.next).min() {
+        page.number(&names::OCSP_NEXT, &[], next as f64);
     }
 }
 

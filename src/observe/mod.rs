@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 pub mod names;
 mod resolvers;
+mod responders;
 mod sink;
 mod sources;
 mod traffic;
@@ -27,5 +28,6 @@ pub use metrics::{
     ServerMetrics, ServerState, ServerView, ServiceMetrics, WatchedLog,
 };
 pub use resolvers::{CertificateState, Phase, ResolverState, Resolvers};
+pub use responders::{Responders, RespondersState, StapleState};
 pub use sources::{Source, SourceState, Sources};
 pub use traffic::{Sample, TrafficMetrics};

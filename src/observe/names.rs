@@ -291,6 +291,21 @@ pub(super) const ACME_NEXT: Metric = gauge(
     &["resolver"],
     "When the resolver obtains, renews or retries a certificate next, in seconds since 1970.",
 );
+pub(super) const OCSP_REQUESTS: Metric = counter(
+    "portway_ocsp_requests_total",
+    &["outcome"],
+    "Attempts to learn from OCSP responders whether a certificate is good, by outcome.",
+);
+pub(super) const OCSP_NEXT_UPDATE: Metric = gauge(
+    "portway_ocsp_next_update_timestamp_seconds",
+    &["cn", "serial", "sans"],
+    "Until when the staple that is sent with the certificate holds, in seconds since 1970.",
+);
+pub(super) const OCSP_NEXT: Metric = gauge(
+    "portway_ocsp_next_attempt_timestamp_seconds",
+    &[],
+    "When an OCSP responder is asked next, in seconds since 1970.",
+);
 pub(super) const CERTIFICATES: Metric = gauge(
     "portway_tls_certificates",
     &["status"],
@@ -381,6 +396,9 @@ pub fn all() -> Vec<Metric> {
         ACME_REGISTERED,
         ACME_CERTIFICATES,
         ACME_NEXT,
+        OCSP_REQUESTS,
+        OCSP_NEXT_UPDATE,
+        OCSP_NEXT,
         ACCESS_LINES_DROPPED,
         LOG_LINES_DROPPED,
     ];

@@ -153,6 +153,8 @@ pub struct CertificateEntry {
     pub fingerprint: String,
     /// SHA-256 of the public key, lower-case hexadecimal.
     pub public_key_fingerprint: String,
+    /// Until when the staple that is sent along holds, in seconds since 1970.
+    pub staple_until: Option<i64>,
 }
 
 impl CertificateEntry {

@@ -16,7 +16,7 @@ use crate::{
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
     rule::{Facts, Rule, Syntax},
     service::Service,
-    tls::{SniTable, Tls},
+    tls::{Certificate, SniTable, Tls},
 };
 
 use catalog::Catalog;
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub tls: Option<Arc<Tls>>,
     /// The certificates that routers ask resolvers for.
     pub demands: Arc<[Demand]>,
+    /// The certificates whose responders are to be asked about them.
+    pub stapling: Arc<[Arc<Certificate>]>,
 }
 
 impl Snapshot {

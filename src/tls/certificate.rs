@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, GeneralName, SubjectPublicKeyInfo, X509Certi
 use x509_parser::public_key::PublicKey;
 
 use super::finding::Finding;
+use super::staple::Staple;
 use super::suites;
 
 /// A certificate chain with its private key, ready to sign, and what is known about it.
@@ -22,6 +23,7 @@ pub struct Certificate {
     key: Arc<CertifiedKey>,
     digest: [u8; 32],
     facts: Facts,
+    staple: Option<Arc<Staple>>,
 }
 
 impl Certificate {
@@ -43,6 +45,7 @@ impl Certificate {
             key: Arc::new(CertifiedKey::new(chain, key)),
             digest,
             facts,
+            staple: None,
         })
     }
 
@@ -83,6 +86,34 @@ impl Certificate {
     /// Chain and key in the form rustls signs with.
     pub fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
+    }
+
+    /// The same certificate, sent along with this staple or with none.
+    pub fn stapled(self: &Arc<Self>, staple: Option<&Arc<Staple>>) -> Arc<Self> {
+        if self.staple.as_ref() == staple {
+            return Arc::clone(self);
+        }
+        let key = CertifiedKey {
+            cert: self.key.cert.clone(),
+            key: Arc::clone(&self.key.key),
+            ocsp: staple.map(|staple| staple.der.to_vec()),
+        };
+        Arc::new(Self {
+            key: Arc::new(key),
+            digest: self.digest,
+            facts: self.facts.clone(),
+            staple: staple.cloned(),
+        })
+    }
+
+    /// What is sent along with it.
+    pub fn staple(&self) -> Option<&Arc<Staple>> {
+        self.staple.as_ref()
+    }
+
+    /// Whether `other` serves the same: the same texts with the same staple.
+    pub fn is(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.staple == other.staple
     }
 
     /// Identity of the PEM texts it was parsed from.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::slice;
 use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -219,15 +220,15 @@ fn certificate_table(
     default: Option<Arc<Certificate>>,
     previous: Option<&Tls>,
 ) -> Arc<CertificateTable> {
-    let digest = |one: &Arc<Certificate>| *one.digest();
+    let same = |old: &[Arc<Certificate>], new: &[Arc<Certificate>]| {
+        old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.is(new))
+    };
     let unchanged = previous.filter(|tls| {
         let old = &tls.certificates;
-        old.default_certificate().map(digest) == default.as_ref().map(digest)
-            && old
-                .configured()
-                .iter()
-                .map(digest)
-                .eq(inputs.certificates.iter().map(digest))
+        same(
+            old.default_certificate().map_or(&[], slice::from_ref),
+            default.as_slice(),
+        ) && same(old.configured(), &inputs.certificates)
             && tls.validity == validity(inputs)
     });
     unchanged.map_or_else(

@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 
 use crate::{
-    acme::http,
     config::{install::AcmeResolver, units::FileOrContent},
+    fetch,
     upstream::transport::system_roots,
 };
 
-pub(super) use http::Answer;
+pub(super) use fetch::Answer;
 
 /// Requests to one authority.
 #[derive(Debug, Clone)]
-pub(super) struct Http(http::Http);
+pub(super) struct Http(fetch::Http);
 
 impl Http {
     /// As `config` says; it reads files.
@@ -37,7 +37,7 @@ impl Http {
         };
         let whole = config.client_timeout.positive().unwrap_or(Duration::MAX);
         let header = config.client_response_header_timeout.positive();
-        let http = http::Http::new(roots(config)?, whole)
+        let http = fetch::Http::new(roots(config)?, whole)
             .named(server_name)
             .beginning_within(header.unwrap_or(Duration::MAX));
         Ok(Self(http))

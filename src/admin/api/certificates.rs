@@ -161,6 +161,9 @@ fn object(certificate: &CertificateEntry) -> Value {
     });
     if let Value::Object(fields) = &mut object {
         fields.retain(|_, value| *value != json!("") && *value != json!(0));
+        if let Some(until) = certificate.staple_until {
+            fields.insert("stapleUntil".to_owned(), date(until).into());
+        }
     }
     object
 }

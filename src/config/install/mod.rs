@@ -69,9 +69,9 @@ pub struct Install {
     /// `tracing`: not acted on yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Opaque>,
-    /// `ocsp`: not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ocsp: Option<Opaque>,
+    /// `ocsp`: staples for certificates from files; absent means off.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub ocsp: Option<Ocsp>,
     /// `experimental`: plugins and the like, not acted on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experimental: Option<Opaque>,
@@ -256,6 +256,15 @@ pub struct Global {
     pub send_anonymous_usage: bool,
     /// `notAppendXForwardedFor`: no entry point appends the peer to X-Forwarded-For. Default false.
     pub not_append_x_forwarded_for: bool,
+}
+
+/// `ocsp`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Ocsp {
+    /// `responderOverrides`: by the URL of a responder, the one to ask instead.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub responder_overrides: BTreeMap<String, String>,
 }
 
 /// The entry point that carries API, ping and metrics unless they name another.

@@ -16,6 +16,7 @@ use super::{
     counter::{Counter, Gauge, ReasonCounter},
     labels::{HeaderLabelSet, HeaderLabels},
     resolvers::Resolvers,
+    responders::Responders,
     sources::Sources,
     traffic::{Bounds, Traffic, TrafficMetrics},
 };
@@ -141,6 +142,13 @@ impl Metrics {
     pub fn watch_resolvers(&self, resolvers: &Resolvers) {
         if let Some(registry) = &self.0 {
             registry.series().resolvers = resolvers.clone();
+        }
+    }
+
+    /// Lets OCSP responders report what they say.
+    pub fn watch_responders(&self, responders: &Responders) {
+        if let Some(registry) = &self.0 {
+            registry.series().responders = responders.clone();
         }
     }
 
@@ -475,6 +483,7 @@ pub(super) struct Series {
     pub(super) logs: BTreeMap<WatchedLog, Arc<Counter>>,
     pub(super) sources: Sources,
     pub(super) resolvers: Resolvers,
+    pub(super) responders: Responders,
     pub(super) reloads: u64,
     pub(super) last_reload: Option<(Reload, SystemTime)>,
 }

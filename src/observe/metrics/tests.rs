@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{CertificateExpiry, Metrics, Reload, ServerState, ServerView, WatchedLog};
 use crate::config::install::Prometheus;
 use crate::observe::{
-    CertificateState, Counter, Protocol, Resolvers, Sample, Sources, TlsLabel, names,
+    CertificateState, Counter, Protocol, Resolvers, Responders, Sample, Sources, StapleState,
+    TlsLabel, names,
 };
 
 fn sample(method: &[u8], code: u16, milliseconds: u64) -> Sample {
@@ -250,6 +251,16 @@ fn logs_and_sources(metrics: &Metrics) {
         ..CertificateState::default()
     };
     resolvers.set_certificates("le", true, vec![certificate]);
+    let responders = Responders::default();
+    metrics.watch_responders(&responders);
+    responders.count("good");
+    responders.set(vec![StapleState {
+        common_name: "a.example".into(),
+        serial: "17".into(),
+        sans: vec!["a.example".into(), "b.example".into()],
+        until: Some(4_000_000),
+        next: 3_000_000,
+    }]);
 }
 
 #[test]
@@ -325,6 +336,11 @@ fn certificates_are_written(text: &str) {
         "portway_acme_certificates{resolver=\"le\",state=\"valid\"} 1",
         "portway_acme_certificates{resolver=\"le\",state=\"waiting\"} 0",
         "portway_acme_next_attempt_timestamp_seconds{resolver=\"le\"} 2000000",
+        "portway_ocsp_requests_total{outcome=\"good\"} 1",
+        "portway_ocsp_requests_total{outcome=\"revoked\"} 0",
+        "portway_ocsp_requests_total{outcome=\"failed\"} 0",
+        "portway_ocsp_next_update_timestamp_seconds{cn=\"a.example\",sans=\"a.example,b.example\",serial=\"17\"} 4000000",
+        "portway_ocsp_next_attempt_timestamp_seconds 3000000",
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line}");
     }

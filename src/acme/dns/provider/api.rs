@@ -10,11 +10,9 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
-    acme::{
-        client::retry_after,
-        http::{Answer, Http},
-    },
+    acme::client::retry_after,
     config::units::Secret,
+    fetch::{Answer, Http},
     upstream::transport::system_roots,
 };
 

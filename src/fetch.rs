@@ -1,4 +1,4 @@
-//! Requests to others: to authorities, and to those who change zones. One connection each.
+//! Requests of our own to others: to authorities, to those who change zones, to OCSP responders. One connection each.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,25 +16,26 @@ use tokio_rustls::TlsConnector;
 
 /// How others are reached.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
+pub struct Http {
     tls: Arc<ClientConfig>,
     /// Expected in the certificate, if it is not the host of the URL.
     server_name: Option<ServerName<'static>>,
     whole: Duration,
     header: Duration,
+    longest: usize,
 }
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Http {
     /// Trusts `roots`, and has so much patience with a whole exchange.
-    pub(super) fn new(roots: impl Into<Arc<RootCertStore>>, whole: Duration) -> Self {
+    pub fn new(roots: impl Into<Arc<RootCertStore>>, whole: Duration) -> Self {
         let tls = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -43,11 +44,12 @@ impl Http {
             server_name: None,
             whole,
             header: whole,
+            longest: LONGEST_ANSWER,
         }
     }
 
     /// Expects this name in the certificate.
-    pub(super) fn named(self, server_name: Option<ServerName<'static>>) -> Self {
+    pub fn named(self, server_name: Option<ServerName<'static>>) -> Self {
         Self {
             server_name,
             ..self
@@ -55,12 +57,17 @@ impl Http {
     }
 
     /// Expects that an answer begins within this time.
-    pub(super) fn beginning_within(self, header: Duration) -> Self {
+    pub fn beginning_within(self, header: Duration) -> Self {
         Self { header, ..self }
     }
 
+    /// Takes no answer with a longer body.
+    pub fn at_most(self, longest: usize) -> Self {
+        Self { longest, ..self }
+    }
+
     /// Sends one request. Errors name no more of the URL than host and path.
-    pub(super) async fn send(
+    pub async fn send(
         &self,
         method: Method,
         url: &str,
@@ -105,7 +112,7 @@ impl Http {
             let answer = timeout(self.header, sender.send_request(request)).await;
             let answer = answer.map_err(|_| "it does not begin to answer in time")??;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, LONGEST_ANSWER).collect().await?;
+            let body = Limited::new(body, self.longest).collect().await?;
             Ok(Answer {
                 status: head.status,
                 headers: head.headers,
