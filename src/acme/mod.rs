@@ -35,7 +35,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use crate::{
     challenge::Challenges,
     config::{
-        Install, Root,
+        Diagnostic, Install, Root,
         dns::Variables,
         routing::{Certificate, Routing, Tls},
     },
@@ -132,6 +132,31 @@ impl Provider for Acme {
             }
         })
     }
+}
+
+/// What keeps resolvers from acting and shows only when they are set up: credentials that are there and make no sense. Each at the place of
+/// its provider.
+pub fn unusable(install: &Install, variables: &Variables<'_>) -> Vec<Diagnostic> {
+    if !variables.are_whole() {
+        return Vec::new();
+    }
+    let resolvers = install.certificates_resolvers.iter();
+    let configured = resolvers.filter_map(|(name, resolver)| {
+        let config = resolver.acme.as_ref()?;
+        // Said already, with more.
+        let silent = config.dns_challenge.is_none() || !config.problems(variables).is_empty();
+        (!silent).then_some((name, config))
+    });
+    let wrong = configured.filter_map(|(name, config)| {
+        let wrong = Dns::of(config, variables).err()?;
+        let path = format!("certificatesResolvers.{name}.acme.dnsChallenge.provider");
+        Some(Diagnostic::warning(
+            install.places.at(&path).clone(),
+            path,
+            wrong,
+        ))
+    });
+    wrong.collect()
 }
 
 /// The certificates of storages, as configuration.

@@ -140,12 +140,9 @@ impl App {
     async fn serve(mut self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
         let metrics = metrics(&self.install, &self.sources);
         metrics.watch_resolvers(&self.resolvers);
-        let responders = Responders::default();
-        metrics.watch_responders(&responders);
         log.watch(&metrics);
         let access_log = access_log(&self.install, &metrics);
-        let (drain, _) = Drain::new();
-        let (mut tasks, reload) = (Tasks::default(), Reload::default());
+        let (mut tasks, reload, (drain, _)) = (Tasks::default(), Reload::default(), Drain::new());
         let cell = Arc::new(SnapshotCell::new(Arc::new(Snapshot::default())));
         let readiness = Arc::new(Readiness::default());
         let (resolver, resolving) = Resolver::new(SystemLookup::default());
@@ -165,9 +162,7 @@ impl App {
             drain: drain.watch(),
         };
         self.add_acme(&cell, challenges);
-        let stapling = Stapling::new(&self.install, Arc::clone(&cell), &responders);
-        let staples = stapling.staples();
-        tasks.spawn("ocsp", stapling.run());
+        let staples = self.start_stapling(&mut tasks, &cell, &metrics);
         let patience = control::patience(&self.install) + FIRST_COMPILE;
         self.start_control(&mut tasks, (resolver, staples), (&cell, &metrics, &reload))
             .await;
@@ -242,6 +237,21 @@ impl App {
             let acme = Acme::new(&self.install, Arc::clone(cell), challenges, &self.resolvers);
             self.providers.push(Box::new(acme));
         }
+    }
+
+    /// Starts asking responders about certificates; what they say comes of it.
+    fn start_stapling(
+        &self,
+        tasks: &mut Tasks,
+        cell: &Arc<SnapshotCell>,
+        metrics: &Metrics,
+    ) -> watch::Receiver<Arc<Staples>> {
+        let responders = Responders::default();
+        metrics.watch_responders(&responders);
+        let stapling = Stapling::new(&self.install, Arc::clone(cell), &responders);
+        let staples = stapling.staples();
+        tasks.spawn("ocsp", stapling.run());
+        staples
     }
 
     /// Starts everything that makes snapshots.

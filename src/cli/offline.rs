@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    acme::Storages,
+    acme::{self, Storages},
     compile::{
         Compiled, Input, Workshop, compile,
         files::{Files, Texts},
@@ -18,6 +18,7 @@ use crate::{
     config::{
         DecodedRouting, Diagnostic, Install, Loaded, Root, Severity, Sources,
         definitions::{Defined, Definitions, Name, Named},
+        dns::Variables,
         install, read_install,
         routing::{LoadBalancer, Middleware, Router, Server, TlsOptions},
     },
@@ -98,8 +99,15 @@ impl Offline {
             install,
             places,
             diagnostics: mut found,
+            environment,
             ..
         } = loaded;
+        // Those who change zones are reached over TLS, and setting that up needs it.
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .ok();
+        let variables = Variables::new(&environment, container.root);
+        found.extend(acme::unusable(&install, &variables));
         let providers = &install.providers;
         let (docker, swarm) = (providers.docker.as_ref(), providers.swarm.as_ref());
         let docker = docker.map(DockerProvider::new);

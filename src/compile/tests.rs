@@ -17,7 +17,7 @@ use crate::{
     },
     rule::Facts,
     snapshot::{Route, RouteTarget},
-    tls::Staples,
+    tls::{Staple, Staples},
     upstream::resolve::Addresses,
 };
 
@@ -26,6 +26,7 @@ struct Bench {
     install: Arc<Install>,
     workshop: Workshop,
     files: Files,
+    staples: Staples,
     live: Option<Compiled>,
 }
 
@@ -42,6 +43,7 @@ impl Bench {
             install: Arc::new(load_install(&sources).unwrap().install),
             workshop: Workshop::default(),
             files: Files::default(),
+            staples: Staples::default(),
             live: None,
         }
     }
@@ -65,7 +67,7 @@ impl Bench {
                 install: &self.install,
                 files: &self.files,
                 addresses: &Addresses::default(),
-                staples: &Staples::default(),
+                staples: &self.staples,
                 found,
                 previous: self.live.as_ref(),
                 workshop: &self.workshop,
@@ -1104,6 +1106,61 @@ fn the_default_store_asks_for_a_certificate() {
         let found = bench.found().join("\n");
         assert!(found.contains(told.unwrap_or_default()), "{found}");
         assert_eq!(found.is_empty(), told.is_none(), "{found}");
+    }
+}
+
+#[test]
+fn staples_go_to_certificates_that_were_obtained_and_to_all_with_ocsp() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let pair = serde_json::json!({"certFile": certificate.pem(), "keyFile": key.serialize_pem()});
+    let text = serde_json::json!({"tls": {"certificates": [pair]}}).to_string();
+    for (provider, flag, wanted) in [
+        ("file", "--log.level=INFO", false),
+        ("file", "--ocsp", true),
+        ("acme", "--log.level=INFO", true),
+        ("acme", "--ocsp", true),
+    ] {
+        let decoded = parse_routing_file("r.yml", &text, &|_| None).unwrap();
+        let definitions = Definitions::of(&provider.into(), decoded);
+        let mut bench = Bench::new(&["--entrypoints.web.address=:80", flag]);
+        let stapling = &bench.compile(&definitions, &[]).snapshot.stapling;
+        assert_eq!(stapling.len(), usize::from(wanted), "{provider} {flag}");
+        let shown = |bench: &Bench| {
+            let tls = bench.live.as_ref().unwrap().snapshot.tls.clone().unwrap();
+            let certificate = Arc::clone(&tls.certificates().configured()[0]);
+            let sent = certificate.key().ocsp.clone();
+            (tls, certificate.facts().fingerprint.clone(), sent)
+        };
+        let (before, fingerprint, sent) = shown(&bench);
+        assert_eq!(sent, None);
+        let staple = |byte| {
+            let staple = Staple {
+                der: [byte].into(),
+                from: 0,
+                until: 1,
+            };
+            Staples::from_iter([(fingerprint.clone(), Arc::new(staple))])
+        };
+        // It comes, is replaced, and goes.
+        for (staples, expected) in [
+            (staple(1), Some(vec![1])),
+            (staple(2), Some(vec![2])),
+            (Staples::default(), None),
+        ] {
+            bench.staples = staples;
+            bench.compile(&definitions, &[]);
+            assert_eq!(
+                shown(&bench).2,
+                expected.filter(|_| wanted),
+                "{provider} {flag}"
+            );
+        }
+        // What does not change is not made anew.
+        let (now, ..) = shown(&bench);
+        let same = std::ptr::eq(before.certificates(), now.certificates());
+        assert_eq!(same, !wanted);
     }
 }
 

@@ -159,6 +159,14 @@ impl<'a> Variables<'a> {
         Ok(None)
     }
 
+    /// Whether every file that a variable names can be read here. A container may see others.
+    pub fn are_whole(&self) -> bool {
+        let mut files = self.environment.iter();
+        files.all(|(name, path)| {
+            !name.ends_with("_FILE") || self.root.find(Path::new(path)).is_some()
+        })
+    }
+
     fn plain(&self, name: &str) -> Option<&'a str> {
         let mut pairs = self.environment.iter();
         let (_, value) = pairs.find(|(known, value)| known == name && !value.is_empty())?;

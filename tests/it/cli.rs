@@ -584,3 +584,66 @@ async fn explain_asks_a_running_instance_for_the_state_of_servers() {
     })
     .await;
 }
+
+#[test]
+fn check_tries_the_credentials_of_dns_providers() {
+    if subject_is_traefik() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("install.yml");
+    let checked = |provider: &str, variables: &[(&str, &str)]| {
+        let text = format!(
+            "entryPoints: {{web: {{address: ':80'}}}}\ncertificatesResolvers:\n  le:\n    acme:\n      storage: acme.json\n      dnsChallenge:\n        provider: {provider}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let output = Command::new(binary())
+            .args(["check", &format!("--configFile={}", path.display())])
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (provider, variables, expected) in [
+        (
+            "ovh",
+            &[("OVH_ENDPOINT", "ovh-mars"), ("OVH_ACCESS_TOKEN", "t")][..],
+            "there is no endpoint \"ovh-mars\"",
+        ),
+        (
+            "httpreq",
+            &[("HTTPREQ_ENDPOINT", "ftp://hook.test")],
+            "HTTPREQ_ENDPOINT is not",
+        ),
+        (
+            "rfc2136",
+            &[
+                ("RFC2136_NAMESERVER", "127.0.0.1"),
+                ("RFC2136_TSIG_KEY", "k"),
+                ("RFC2136_TSIG_SECRET", "not base64!"),
+            ],
+            "RFC2136_TSIG_",
+        ),
+        (
+            "rfc2136",
+            &[
+                ("RFC2136_NAMESERVER", "127.0.0.1"),
+                ("RFC2136_TSIG_KEY", "k"),
+            ],
+            "RFC2136_TSIG_SECRET is missing",
+        ),
+    ] {
+        let said = checked(provider, variables);
+        let line = said.lines().find(|line| line.contains(expected));
+        let line = line.unwrap_or_else(|| panic!("{expected}: {said}"));
+        let place =
+            "install.yml:7:19: warning: certificatesResolvers.le.acme.dnsChallenge.provider: ";
+        assert!(line.contains(place), "{line}");
+        assert!(!said.contains("not base64!"), "{said}");
+    }
+    let good = checked(
+        "ovh",
+        &[("OVH_ENDPOINT", "ovh-eu"), ("OVH_ACCESS_TOKEN", "t")],
+    );
+    assert!(!good.contains("provider"), "{good}");
+}

@@ -33,6 +33,7 @@ mod hold;
 mod lifecycle;
 mod middlewares;
 mod observe;
+mod ocsp;
 mod protocols;
 mod proxy_protocol;
 mod reload;

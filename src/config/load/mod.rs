@@ -67,6 +67,8 @@ pub struct Loaded {
     pub source_file: Option<PathBuf>,
     /// What was found; no errors if it is to be run.
     pub diagnostics: Vec<Diagnostic>,
+    /// The environment that it is for: credentials come from there.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Loads the install configuration; on errors returns everything found.
@@ -156,6 +158,7 @@ impl Search<'_> {
             places: decoded.places,
             source_file: file,
             diagnostics: self.diagnostics,
+            environment: self.sources.environment.to_vec(),
         }
     }
 

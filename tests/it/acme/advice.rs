@@ -19,20 +19,31 @@ struct Seen {
     replaced: Vec<String>,
 }
 
+/// How a front gives advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Well,
+    Fails,
+    Rubbish,
+    Hangs,
+}
+
 /// A front before Pebble.
 #[derive(Clone)]
 struct Front {
     port: u16,
     pebble: u16,
+    manner: Manner,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Front {
-    async fn start(pebble: &Pebble, site: &Authority) -> Self {
+    async fn start(pebble: &Pebble, site: &Authority, manner: Manner) -> Self {
         let listener = TcpListener::bind(loopback(0)).await.unwrap();
         let front = Self {
             port: listener.local_addr().unwrap().port(),
             pebble: pebble.ports.pebble,
+            manner,
             seen: Arc::default(),
         };
         let (this, acceptor) = (
@@ -58,11 +69,16 @@ impl Front {
     async fn answer(&self, method: &str, path: &str, body: Vec<u8>) -> Option<Vec<u8>> {
         if let Some(id) = path.strip_prefix("/renewal/") {
             let window = self.window(id);
-            return Some(written(
-                200,
-                &[("retry-after", "3600")],
-                window.to_string().as_bytes(),
-            ));
+            return match self.manner {
+                Manner::Well => Some(written(
+                    200,
+                    &[("retry-after", "3600")],
+                    window.to_string().as_bytes(),
+                )),
+                Manner::Fails => Some(written(500, &[], b"{}")),
+                Manner::Rubbish => Some(written(200, &[], b"{\"suggestedWindow\": 7")),
+                Manner::Hangs => std::future::pending().await,
+            };
         }
         self.note(&body);
         let authority = format!("127.0.0.1:{}", self.port);
@@ -171,7 +187,7 @@ async fn a_certificate_is_renewed_when_the_authority_says_so() {
     let (pebble, storage) = (Pebble::with_validity(200), dir.path().join("acme.json"));
     let running = pebble.start(FAST).await;
     let site = Authority::new("the front");
-    let front = Front::start(&pebble, &site).await;
+    let front = Front::start(&pebble, &site, Manner::Well).await;
     let through = json!({
         "caServer": format!("https://127.0.0.1:{}/dir", front.port),
         "caCertificates": [site.write(dir.path(), "front.pem")],
@@ -225,4 +241,54 @@ async fn a_certificate_is_renewed_when_the_authority_says_so() {
     .await;
     let left = seconds(&second["notAfter"]) - seconds(&second["nextAttempt"]);
     assert!((30..=101).contains(&left), "{second}");
+}
+
+/// An authority of which no advice can be had, whose certificates last for a minute.
+async fn without_advice(manner: Manner) {
+    let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
+    let (pebble, storage) = (Pebble::with_validity(60), dir.path().join("acme.json"));
+    let running = pebble.start(FAST).await;
+    let site = Authority::new("the front");
+    let front = Front::start(&pebble, &site, manner).await;
+    let through = json!({
+        "caServer": format!("https://127.0.0.1:{}/dir", front.port),
+        "caCertificates": [site.write(dir.path(), "front.pem")],
+    });
+    let routing = routing(&server, &["Host(`a.test`)"]);
+    let proxy = edge(&pebble, &storage, &routing, &tls())
+        .install(&json!({"certificatesResolvers": {"le": {"acme": through}}}))
+        .run()
+        .await;
+    pebble.serves(&proxy, "a.test", 60).await;
+    within(Duration::from_secs(30), "advice is asked for", async || {
+        (!front.seen.lock().unwrap().asked.is_empty()).then_some(())
+    })
+    .await;
+    let first = within(
+        Duration::from_secs(30),
+        "the certificate is told",
+        async || {
+            let all: Value = proxy.admin().get("/api/certificates").await.json();
+            let first = all.as_array()?.first()?.clone();
+            (first["notAfter"].is_string() && first["nextAttempt"].is_string()).then_some(first)
+        },
+    )
+    .await;
+    // With a third of the life left, or a twentieth of it earlier.
+    let left = seconds(&first["notAfter"]) - seconds(&first["nextAttempt"]);
+    assert!((19..=24).contains(&left), "{manner:?}: {first}");
+    assert_ne!(first["advised"], true, "{manner:?}: {first}");
+    within(Duration::from_secs(100), "the renewal", async || {
+        (running.issued() > 1).then_some(())
+    })
+    .await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_secs()).unwrap();
+    assert!(now < seconds(&first["notAfter"]), "{manner:?}: {first}");
+}
+
+#[tokio::test]
+async fn without_advice_a_third_of_the_life_decides() {
+    let manners = [Manner::Fails, Manner::Rubbish, Manner::Hangs];
+    futures_util::future::join_all(manners.map(without_advice)).await;
 }

@@ -1,7 +1,7 @@
 //! Several edges on one storage.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -32,9 +32,15 @@ async fn one_edge_orders_another_one_answers_and_both_serve() {
         let second = edge(&pebble, &storage, &routing, &challenge).run().await;
         logs(&second, FOLLOWS).await;
         first.write_routing("main.yml", &routing);
-        for host in ["a.test", "b.test"] {
-            let shown = pebble.serves(&first, host, 60).await;
-            assert_eq!(pebble.serves(&second, host, 10).await, shown);
+        let shown = pebble.serves(&first, "a.test", 60).await;
+        let since = Instant::now();
+        assert_eq!(pebble.serves(&second, "a.test", 10).await, shown);
+        let lag = since.elapsed();
+        eprintln!("the other edge serves the certificate {lag:?} later");
+        // It is to be there within two seconds; a machine that does other things as well has as much again.
+        assert!(lag < Duration::from_secs(4), "{lag:?}");
+        for edge in [&first, &second] {
+            assert_eq!(pebble.serves(edge, "b.test", 10).await, shown);
         }
         assert_eq!((running.orders(), running.issued()), (1, 1));
         assert!(first.log().contains("the certificate is issued"));

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::gate::{Act, Gate};
@@ -79,6 +80,83 @@ async fn a_kill_at_any_step_loses_nothing_and_costs_at_most_one_order() {
             assert!(registered <= 1, "{point}: {registered} accounts");
         }
     }
+}
+
+/// Kills a process at a moment of its order that nobody chose: so many milliseconds after so many requests.
+fn killing_later(
+    requests: usize,
+    delay: Duration,
+    pid: Arc<AtomicU32>,
+) -> impl Fn(&str) -> Act + Send {
+    let seen = AtomicUsize::new(0);
+    move |_| {
+        if seen.fetch_add(1, Ordering::SeqCst) + 1 == requests {
+            let pid = Arc::clone(&pid);
+            std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                let pid = Pid::from_raw(pid.load(Ordering::SeqCst).try_into().unwrap());
+                kill_process(pid.unwrap(), Signal::KILL).ok();
+            });
+        }
+        Act::Pass
+    }
+}
+
+#[tokio::test]
+async fn a_kill_at_any_moment_loses_nothing_and_costs_at_most_one_order() {
+    let given = std::env::var("PORTWAY_TEST_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    // To be seen when it fails.
+    eprintln!("PORTWAY_TEST_SEED={seed}");
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
+    let pebble = Pebble::new();
+    let running = pebble.start(STEADY).await;
+    let gate = Gate::new(&pebble).await;
+    let routing = routing(&server, &["Host(`a.test`)"]);
+    let mut key = Value::Null;
+    for round in 0..20 {
+        let requests = chance.usize(1..=12);
+        let delay = Duration::from_millis(chance.u64(0..120));
+        let point = format!("round {round}: {delay:?} after request {requests}");
+        let storage = dir.path().join(format!("random{round}.json"));
+        if !key.is_null() {
+            let account =
+                json!({"Email": "me@example.com", "Registration": null, "PrivateKey": key});
+            let text = json!({"le": {"Account": account, "Certificates": null}});
+            fs::write(&storage, text.to_string()).unwrap();
+        }
+        let (orders, accounts) = (running.orders(), running.accounts());
+        let start = || edge(&pebble, &storage, &routing, &http()).install(&at(&gate.directory()));
+        let pid = Arc::new(AtomicU32::new(0));
+        gate.script(killing_later(requests, delay, Arc::clone(&pid)));
+        let mut first = start().no_wait().run().await;
+        pid.store(first.pid(), Ordering::SeqCst);
+        // An order may be over before it has made so many requests.
+        let end = Instant::now() + Duration::from_secs(20);
+        while first.is_running() && Instant::now() < end && !has_certificate(&storage) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        gate.script(|_| Act::Pass);
+        drop(first);
+        let (known, had) = (account(&storage), has_certificate(&storage));
+        let second = start().run().await;
+        pebble.serves(&second, "a.test", 120).await;
+        key = account(&storage);
+        assert!(
+            known.is_null() || known == key,
+            "{point}: an account was lost"
+        );
+        let made = running.orders() - orders;
+        assert!(made <= if had { 1 } else { 2 }, "{point}: {made} orders");
+        let registered = running.accounts() - accounts;
+        assert!(registered <= 1, "{point}: {registered} accounts");
+    }
+}
+
+/// Whether a certificate is stored.
+fn has_certificate(storage: &Path) -> bool {
+    storage.exists() && stored(storage)["le"]["Certificates"].is_array()
 }
 
 /// A script that kills a process at one step.

@@ -8,6 +8,7 @@ mod kills;
 mod knot;
 mod pebble;
 mod seen;
+mod staples;
 mod storage;
 
 use std::fs;

@@ -40,6 +40,8 @@ pub struct Pebble {
     pub ports: Ports,
     dir: TempDir,
     pub site: Authority,
+    /// The responder that its certificates name, if any.
+    responder: String,
 }
 
 /// An authority at work.
@@ -63,8 +65,17 @@ impl Pebble {
             ports: Ports::new(),
             dir: tempfile::tempdir().unwrap(),
             site: Authority::new("pebble's site"),
+            responder: String::new(),
         };
         pebble.configure(seconds);
+        pebble
+    }
+
+    /// Its certificates name this responder.
+    pub fn with_responder(url: &str) -> Self {
+        let mut pebble = Self::new();
+        pebble.responder = url.to_owned();
+        pebble.configure(YEARS);
         pebble
     }
 
@@ -83,7 +94,7 @@ impl Pebble {
             "privateKey": key,
             "httpPort": self.ports.web,
             "tlsPort": self.ports.secure,
-            "ocspResponderURL": "",
+            "ocspResponderURL": self.responder,
             "externalAccountBindingRequired": false,
             "domainBlocklist": ["blocked-domain.example"],
             "certificateValidityPeriod": validity,
@@ -175,9 +186,14 @@ impl Pebble {
 
     /// Trust in what it issues.
     pub async fn trust(&self) -> Trust {
+        Trust::pem(&self.management_page("/roots/0").await)
+    }
+
+    /// What it gives away of itself.
+    pub async fn management_page(&self, path: &str) -> Vec<u8> {
         let client = Client::new(loopback(self.ports.management)).host("localhost");
-        let answer = client.tls(Trust::new(&self.site)).get("/roots/0").await;
-        Trust::pem(&answer.body)
+        let answer = client.tls(Trust::new(&self.site)).get(path).await;
+        answer.body.to_vec()
     }
 
     /// Waits until the proxy serves `host` with a certificate of this authority.

@@ -5,8 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use super::gate::{Act, Gate};
 use super::pebble::{Pebble, YEARS};
-use super::{FAST, edge, http, logs, routing, stored};
+use super::{FAST, at, edge, http, logs, routing, stored};
 use crate::support::{Client, Proxy, backend, binary, loopback, within};
 
 /// The real Traefik on the same ports, with the same storage.
@@ -169,4 +172,63 @@ async fn what_cannot_be_written_serves_from_memory_and_is_written_later() {
     let proxy = edge(&pebble, &storage, &routing, &http()).run().await;
     assert_eq!(pebble.serves(&proxy, "a.test", 30).await, certificate);
     assert_eq!(running.orders(), 1);
+}
+
+/// From now on no file of the process grows beyond so many bytes.
+fn limit_files(pid: u32, most: Option<u64>) {
+    let pid = Pid::from_raw(pid.try_into().unwrap());
+    let limit = Rlimit {
+        current: most,
+        maximum: None,
+    };
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_no_certificate() {
+    let (server, dir) = (backend("server").run().await, tempfile::tempdir().unwrap());
+    let (pebble, storage) = (Pebble::new(), dir.path().join("acme.json"));
+    let running = pebble.start(FAST).await;
+    let gate = Gate::new(&pebble).await;
+    let one = routing(&server, &["Host(`a.test`)"]);
+    let two = routing(&server, &["Host(`a.test`)", "Host(`b.test`)"]);
+    // What is beyond the limit is an error of the write, as it is when there is no room.
+    let start = || {
+        edge(&pebble, &storage, &one, &http())
+            .install(&at(&gate.directory()))
+            .ignoring("XFSZ")
+    };
+    let proxy = start().run().await;
+    let first = pebble.serves(&proxy, "a.test", 60).await;
+    logs(&proxy, "the certificate is stored").await;
+    let before = fs::read(&storage).unwrap();
+    // There is no room any more when the second certificate comes.
+    let pid = proxy.pid();
+    gate.script(move |line| {
+        if line.contains("/certZ/") {
+            limit_files(pid, Some(1024));
+        }
+        Act::Pass
+    });
+    proxy.write_routing("main.yml", &two);
+    let second = pebble.serves(&proxy, "b.test", 60).await;
+    // Two attempts to write later both still serve, and what was stored is whole.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert_eq!(pebble.serves(&proxy, "a.test", 5).await, first);
+    assert_eq!(pebble.serves(&proxy, "b.test", 5).await, second);
+    assert_eq!(fs::read(&storage).unwrap(), before);
+    limit_files(pid, None);
+    within(Duration::from_secs(60), "it is stored", async || {
+        let stored = stored(&storage)["le"]["Certificates"].as_array()?.len();
+        (stored == 2).then_some(())
+    })
+    .await;
+    logs(&proxy, "can be written again").await;
+    drop(proxy);
+    gate.script(|_| Act::Pass);
+    let proxy = start().run().await;
+    proxy.write_routing("main.yml", &two);
+    assert_eq!(pebble.serves(&proxy, "a.test", 30).await, first);
+    assert_eq!(pebble.serves(&proxy, "b.test", 30).await, second);
+    assert_eq!(running.orders(), 2);
 }

@@ -29,7 +29,8 @@ pub struct ProxyBuilder {
     ports: BTreeMap<String, u16>,
     environment: Vec<(String, String)>,
     binary: PathBuf,
-    max_files: Option<u32>,
+    /// What a shell does before it becomes the proxy.
+    prelude: String,
     wait_ready: bool,
 }
 
@@ -49,7 +50,7 @@ pub fn proxy(routing: &str) -> ProxyBuilder {
         ports: BTreeMap::new(),
         environment: Vec::new(),
         binary: binary(),
-        max_files: None,
+        prelude: String::new(),
         wait_ready: true,
     }
     .entry_point("web", &json!({}))
@@ -105,7 +106,13 @@ impl ProxyBuilder {
 
     /// Starts it with so many file descriptors at most.
     pub fn max_files(mut self, limit: u32) -> Self {
-        self.max_files = Some(limit);
+        self.prelude += &format!("ulimit -n {limit}; ");
+        self
+    }
+
+    /// Starts it with this signal ignored.
+    pub fn ignoring(mut self, signal: &str) -> Self {
+        self.prelude += &format!("trap '' {signal}; ");
         self
     }
 
@@ -138,12 +145,12 @@ impl ProxyBuilder {
         let install_path = self.dir.path().join("install.yml");
         std::fs::write(&install_path, install).unwrap();
         let log = std::fs::File::create(self.dir.path().join("proxy.log")).unwrap();
-        let mut command = match self.max_files {
-            None => Command::new(&self.binary),
-            Some(limit) => {
+        let mut command = match self.prelude.as_str() {
+            "" => Command::new(&self.binary),
+            prelude => {
                 let mut shell = Command::new("bash");
                 shell
-                    .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
+                    .args(["-c", &format!("{prelude}exec \"$0\" \"$@\"")])
                     .arg(&self.binary);
                 shell
             }
