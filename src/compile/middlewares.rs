@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, path::Path, sync::Arc};
 use super::{
     Stage,
     fallback::{self, Forms},
+    needs,
 };
 use crate::{
     config::{
@@ -138,19 +139,14 @@ impl<'a> Middlewares<'a> {
             .last
             .and_then(|last| last.middlewares.get(&definition.name));
         let previous = self.stage.input.previous;
-        let users_file = match &definition.object.value {
-            Config::BasicAuth(auth) => &*auth.users_file,
-            Config::DigestAuth(auth) => &*auth.users_file,
-            _ => "",
-        };
-        let same_file = match previous {
-            Some(previous) if !users_file.is_empty() => previous
-                .files
-                .agree_on(self.stage.input.files, Path::new(users_file)),
-            _ => true,
-        };
+        let same_files = previous.is_none_or(|previous| {
+            let files = needs::of_middleware(&definition.object.value);
+            let now = self.stage.input.files;
+            files.iter().all(|path| previous.files.agree_on(now, path))
+        });
         Step {
-            unchanged: same_file && before.is_some_and(|before| before.object == definition.object),
+            unchanged: same_files
+                && before.is_some_and(|before| before.object == definition.object),
             first: RefCell::new(Some(first)),
             definition,
         }
@@ -344,7 +340,9 @@ fn make(
             .text(Path::new(path))
             .map(|text| text.to_string())
     };
-    Middleware::build(&definition.name, &definition.object, &read, findings)
+    let mut made = Middleware::build(&definition.name, &definition.object, &read, findings)?;
+    made.share(&stage.input.workshop.stores);
+    Some(made)
 }
 
 /// `plugin: {name: options}`: a middleware the embedder brought.

@@ -30,7 +30,7 @@ use rustls::RootCertStore;
 
 use crate::{
     config::{Diagnostic, Install, Place, Severity, definitions::Definitions},
-    middleware::Hook,
+    middleware::{Hook, Stores},
     observe::Metrics,
     service::{Slots, Transport},
     snapshot::{EntryPoint, Ledger, Snapshot},
@@ -173,6 +173,8 @@ pub struct Workshop {
     /// The certificate authorities the system trusts.
     pub system_roots: Arc<RootCertStore>,
     pub plugins: Plugins,
+    /// Where limiters keep what they share with other proxies.
+    pub stores: Stores,
 }
 
 /// No metrics, no trusted authority, no plugins.
@@ -183,6 +185,7 @@ impl Default for Workshop {
             slots: Slots::default(),
             system_roots: Arc::new(RootCertStore::empty()),
             plugins: Plugins::default(),
+            stores: Stores::default(),
         }
     }
 }

@@ -37,18 +37,28 @@ pub fn files(definitions: &Definitions, install: &Install) -> BTreeSet<PathBuf> 
             .iter()
             .flat_map(|certificate| pair(&certificate.object)),
     );
-    let users =
-        definitions
-            .middlewares
-            .values()
-            .filter_map(|middleware| match &middleware.object.value {
-                Middleware::BasicAuth(auth) => Some(&auth.users_file),
-                Middleware::DigestAuth(auth) => Some(&auth.users_file),
-                _ => None,
-            });
-    let users = users.filter(|path| !path.is_empty()).map(Path::new);
+    let middlewares = definitions.middlewares.values();
+    let named = middlewares.flat_map(|middleware| of_middleware(&middleware.object.value));
     let paths = sources.into_iter().filter_map(FileOrContent::path);
-    paths.chain(users).map(Path::to_owned).collect()
+    paths.chain(named).map(Path::to_owned).collect()
+}
+
+/// The files that a middleware names.
+pub(super) fn of_middleware(middleware: &Middleware) -> Vec<&Path> {
+    match middleware {
+        Middleware::BasicAuth(auth) if !auth.users_file.is_empty() => {
+            vec![Path::new(&auth.users_file)]
+        }
+        Middleware::DigestAuth(auth) if !auth.users_file.is_empty() => {
+            vec![Path::new(&auth.users_file)]
+        }
+        Middleware::RateLimit(limit) => {
+            let tls = limit.redis.iter().filter_map(|redis| redis.tls.as_ref());
+            let files = tls.flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+            files.filter_map(FileOrContent::path).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The host names of servers that have no IP address in their URL.

@@ -51,6 +51,7 @@ use in_flight::InFlight;
 use ip_allow::IpAllow;
 use pass_tls_client_cert::PassTlsClientCert;
 use rate_limit::RateLimit;
+pub use rate_limit::Stores;
 use redirect::Redirect;
 use replace_path::{ReplacePath, ReplacePathRegex};
 use report::Report;
@@ -154,7 +155,7 @@ impl Middleware {
                 InFlight::build(config, report).map(|it| Self::InFlight(Box::new(it)))
             }
             Config::RateLimit(config) => {
-                RateLimit::build(config, report).map(|it| Self::RateLimit(Box::new(it)))
+                RateLimit::build(config, read, report).map(|it| Self::RateLimit(Box::new(it)))
             }
             Config::IpAllowList(config) | Config::IpWhiteList(config) => {
                 IpAllow::build(config, report).map(|it| Self::IpAllow(Box::new(it)))
@@ -176,6 +177,13 @@ impl Middleware {
             (Self::InFlight(new), Self::InFlight(old)) => new.adopt(old),
             (Self::RateLimit(new), Self::RateLimit(old)) => new.adopt(old),
             _ => {}
+        }
+    }
+
+    /// Shares what the same middleware has elsewhere, on other routers and in the configuration before.
+    pub fn share(&mut self, stores: &Stores) {
+        if let Self::RateLimit(it) = self {
+            it.share(stores);
         }
     }
 

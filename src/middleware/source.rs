@@ -1,6 +1,7 @@
 //! Whom a request comes from: the client address by `ipStrategy`, and the key that limits count by (`sourceCriterion`).
 
 use std::{
+    borrow::Cow,
     hash::{BuildHasher, Hash, Hasher, RandomState},
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
@@ -223,6 +224,23 @@ impl Source {
                 .hash(&mut hasher),
         }
         hasher.finish()
+    }
+
+    /// The request's source as Traefik writes it, for tables that others read too.
+    pub(super) fn written<'a>(&self, exchange: &'a Exchange) -> Cow<'a, [u8]> {
+        match self {
+            Self::Client(client) => match client.select(exchange) {
+                Client::Address(address) => address.to_string().into_bytes().into(),
+                Client::Entry(entry) => entry.as_bytes().into(),
+            },
+            Self::Host => str::as_bytes(&exchange.request.host).into(),
+            Self::Header(name) => exchange
+                .request
+                .headers
+                .get(name)
+                .map_or(&[][..], HeaderValue::as_bytes)
+                .into(),
+        }
     }
 }
 

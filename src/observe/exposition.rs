@@ -129,6 +129,8 @@ fn middlewares(series: &Series, page: &mut Page) {
         for (state, count) in CIRCUIT_STATES.iter().zip(&middleware.circuit) {
             page.event(&names::CIRCUIT_CHANGES, &[name, state], count.get());
         }
+        let away = middleware.redis_away.get();
+        page.event(&names::REDIS_AWAY, &[name, kind], away);
     }
 }
 

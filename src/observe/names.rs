@@ -206,6 +206,11 @@ pub(super) const CIRCUIT_CHANGES: Metric = counter(
     &["middleware", "state"],
     "How often the circuit breaker got into the state.",
 );
+pub(super) const REDIS_AWAY: Metric = counter(
+    "portway_middleware_redis_away_total",
+    &["middleware", "type"],
+    "Requests the middleware decided without the Redis it should have asked.",
+);
 pub(super) const RETRIES_EXHAUSTED: Metric = counter(
     "portway_service_retries_exhausted_total",
     &["service"],
@@ -378,6 +383,7 @@ pub fn all() -> Vec<Metric> {
         REFUSALS,
         DELAYED,
         CIRCUIT_CHANGES,
+        REDIS_AWAY,
         RETRIES_EXHAUSTED,
         RETRY_BUDGET,
         FAULTS,

@@ -36,6 +36,7 @@ mod observe;
 mod ocsp;
 mod protocols;
 mod proxy_protocol;
+mod redis;
 mod reload;
 mod replica;
 mod retry;

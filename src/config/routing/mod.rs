@@ -17,9 +17,9 @@ pub use self::hold::Hold;
 pub use self::middleware::{
     AddPrefix, AllowedCharacters, BasicAuth, Chain, CircuitBreaker, ClientCertInfo, Compress,
     ContentType, DigestAuth, Encoding, GrpcWeb, Headers, InFlightReq, IpAllowList, IpStrategy,
-    IssuerInfo, Middleware, PassTlsClientCert, RateLimit, RedirectRegex, RedirectScheme,
-    ReplacePath, ReplacePathRegex, Retry, SourceCriterion, StripPrefix, StripPrefixRegex,
-    SubjectInfo,
+    IssuerInfo, Middleware, OnError, PassTlsClientCert, RateLimit, RateLimitRedis, RedirectRegex,
+    RedirectScheme, RedisTls, ReplacePath, ReplacePathRegex, Retry, SourceCriterion, StripPrefix,
+    StripPrefixRegex, SubjectInfo,
 };
 pub use self::service::{
     Condition, Cookie, ForwardingTimeouts, HealthCheck, HealthCheckMode, LoadBalancer,

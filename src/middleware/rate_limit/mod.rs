@@ -1,6 +1,7 @@
-//! `rateLimit`: a token bucket per source. What is a little too fast is held back, what is much too fast is refused.
+//! `rateLimit`: a token bucket per source, here or in Redis. What is a little too fast is held back, what is much too fast is refused.
 
 mod buckets;
+mod redis;
 
 use std::{
     sync::Arc,
@@ -9,9 +10,13 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 
-use self::buckets::{Buckets, Verdict};
+pub use self::redis::Stores;
+use self::{
+    buckets::{Buckets, Verdict},
+    redis::Store,
+};
 use super::{
-    Flow,
+    Flow, ReadFile, Resume,
     report::Report,
     source::{ClientIp, Source},
 };
@@ -29,6 +34,8 @@ pub struct RateLimit {
     rate: Option<Rate>,
     /// Outlives a reload.
     buckets: Arc<Buckets>,
+    /// Keeps the buckets instead, if configured.
+    store: Option<Arc<Store>>,
     metrics: MiddlewareMetrics,
 }
 
@@ -44,12 +51,16 @@ struct Rate {
 }
 
 impl RateLimit {
-    pub(super) fn build(config: &Config, report: &mut Report<'_>) -> Option<Self> {
+    pub(super) fn build(
+        config: &Config,
+        read: ReadFile<'_>,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let source = Source::build(
             config.source_criterion.as_ref(),
             Source::Client(ClientIp::peer()),
             report,
-        );
+        )?;
         if config.period.is_negative() {
             report.error("period", "must not be negative");
             return None;
@@ -57,12 +68,30 @@ impl RateLimit {
         if config.average < 0 {
             report.warning("average", "is negative, which means no limit");
         }
+        let rate = Rate::new(config.average, config.period, config.burst);
+        let store = match &config.redis {
+            None => None,
+            Some(redis) => {
+                if rate.is_none() {
+                    report.warning("redis", "is not asked: without `average` there is no limit");
+                }
+                Some(Store::build(redis, &source, read, report)?)
+            }
+        };
         Some(Self {
-            source: source?,
-            rate: Rate::new(config.average, config.period, config.burst),
+            source,
+            rate,
             buckets: Arc::default(),
+            store,
             metrics: MiddlewareMetrics::default(),
         })
+    }
+
+    /// Shares the connections and the state of the same limiter elsewhere and before.
+    pub(super) fn share(&mut self, stores: &Stores) {
+        if let Some(store) = &mut self.store {
+            *store = stores.keep(store);
+        }
     }
 
     pub(super) fn count_with(&mut self, metrics: MiddlewareMetrics) {
@@ -84,17 +113,44 @@ impl RateLimit {
         let Some(rate) = &self.rate else {
             return Flow::Continue;
         };
+        if let Some(store) = &self.store {
+            return self.ask(store, exchange, *rate);
+        }
         let source = self.source.fingerprint(exchange, self.buckets.keys());
-        match self.buckets.take(source, now, rate) {
-            Verdict::Now => Flow::Continue,
-            Verdict::After(delay) => {
-                self.metrics.delayed();
-                Flow::Wait(delay)
-            }
-            Verdict::Refused(delay) => {
-                self.metrics.refused();
-                Flow::respond(refusal(delay))
-            }
+        flow(self.buckets.take(source, now, rate), &self.metrics)
+    }
+
+    fn ask(&self, store: &Arc<Store>, exchange: &Exchange, rate: Rate) -> Flow {
+        let question = store.question(exchange, rate);
+        if let Some(verdict) = store.at_once(&question) {
+            self.metrics.redis_away();
+            return flow(verdict, &self.metrics);
+        }
+        let deciding = Arc::clone(store).decide(question);
+        let metrics = self.metrics.clone();
+        Flow::Later(Box::pin(async move {
+            let (verdict, asked) = deciding.await;
+            let resume: Resume = Box::new(move |_| {
+                if !asked {
+                    metrics.redis_away();
+                }
+                flow(verdict, &metrics)
+            });
+            resume
+        }))
+    }
+}
+
+fn flow(verdict: Verdict, metrics: &MiddlewareMetrics) -> Flow {
+    match verdict {
+        Verdict::Now => Flow::Continue,
+        Verdict::After(delay) => {
+            metrics.delayed();
+            Flow::Wait(delay)
+        }
+        Verdict::Refused(delay) => {
+            metrics.refused();
+            Flow::respond(refusal(delay))
         }
     }
 }
@@ -116,6 +172,17 @@ impl Rate {
                 per_second => SECOND / per_second.saturating_mul(2),
             },
         })
+    }
+
+    /// The share of one of so many proxies. Each has one token at least.
+    fn shared_by(self, proxies: u64) -> Self {
+        let tokens = (self.burst / self.interval / proxies.max(1)).max(1);
+        let interval = self.interval.saturating_mul(proxies.max(1));
+        Self {
+            interval,
+            burst: tokens.saturating_mul(interval).min(u64::MAX / 4),
+            patience: (interval / 2).min(SECOND / 2),
+        }
     }
 }
 
@@ -212,6 +279,23 @@ mod tests {
             assert_eq!(found, expected, "{average} per {period} ms, burst {burst}");
         }
         assert!(rate(1, i64::MAX, i64::MAX).is_some());
+    }
+
+    #[test]
+    fn several_proxies_share_a_limit() {
+        let rate = Rate::new(10, Span::from_secs(1), 5).unwrap();
+        let ms = 1_000_000;
+        for (proxies, interval, burst, patience) in [
+            (0, 100, 500, 50),
+            (1, 100, 500, 50),
+            (2, 200, 400, 100),
+            (20, 2000, 2000, 500),
+        ] {
+            let share = rate.shared_by(proxies);
+            let share = (share.interval, share.burst, share.patience);
+            assert_eq!(share, (interval * ms, burst * ms, patience * ms));
+        }
+        assert!(rate.shared_by(u64::MAX).interval > 0);
     }
 
     #[test]

@@ -421,6 +421,13 @@ impl MiddlewareMetrics {
             series.delayed.increment();
         }
     }
+
+    /// The middleware decided without the Redis that it should have asked.
+    pub fn redis_away(&self) {
+        if let Some(series) = &self.0 {
+            series.redis_away.increment();
+        }
+    }
 }
 
 /// Everything that is counted.
@@ -621,6 +628,7 @@ pub(super) struct MiddlewareSeries {
     pub(super) delayed: Counter,
     /// How often it got into each of [`CIRCUIT_STATES`].
     pub(super) circuit: [Counter; CIRCUIT_STATES.len()],
+    pub(super) redis_away: Counter,
 }
 
 /// The states of circuit breakers.

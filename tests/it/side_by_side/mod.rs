@@ -14,7 +14,8 @@ use std::time::Duration;
 use crate::support::{Backend, backend, binary};
 use outcome::{ALLOWED, Allowance, Needed};
 use script::script;
-use subject::{Subject, traefik};
+use subject::Subject;
+pub use subject::traefik;
 
 /// Replicas take turns, and Traefik shuffles them first.
 const REPLICAS: &[Allowance] = &[(0, "which replica is asked", |_, difference| {

@@ -6,6 +6,7 @@ mod client;
 mod h2_backend;
 mod proxy;
 mod raw;
+mod redis;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::LazyLock;
@@ -18,6 +19,7 @@ pub use client::{Answer, Client, Trust, full};
 pub use h2_backend::{grpc_backend, websocket_backend};
 pub use proxy::{Proxy, ProxyBuilder, binary, proxy, subject_is_traefik, without_hold};
 pub use raw::{Raw, exchange, parse_answers};
+pub use redis::Redis;
 
 /// Polls `attempt` until it yields a value; panics with `what` after ten seconds.
 pub async fn eventually<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {

@@ -116,6 +116,12 @@ impl ProxyBuilder {
         self
     }
 
+    /// Starts another program than the one under test.
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.binary = path;
+        self
+    }
+
     /// Does not wait for `/ping`; for proxies that are expected to refuse to start.
     pub fn no_wait(mut self) -> Self {
         self.wait_ready = false;

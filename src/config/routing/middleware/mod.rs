@@ -6,6 +6,7 @@ mod digest_auth;
 mod encoded_characters;
 mod grpc_web;
 mod pass_tls_client_cert;
+mod redis;
 mod retry;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::de;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::redis::{OnError, RateLimitRedis, RedisTls};
 pub use self::retry::Retry;
 use super::Opaque;
 use crate::config::shape::{presence, unset};
@@ -419,9 +421,9 @@ pub struct RateLimit {
     /// `sourceCriterion`: who is counted together. Default: the peer's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_criterion: Option<SourceCriterion>,
-    /// `redis`: not acted on yet.
+    /// `redis`: keep the buckets there, so that several proxies share them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub redis: Option<Opaque>,
+    pub redis: Option<RateLimitRedis>,
 }
 
 impl Default for RateLimit {
