@@ -48,6 +48,11 @@ impl Http {
         }
     }
 
+    /// Speaks TLS in this way instead.
+    pub fn over(self, tls: Arc<ClientConfig>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Expects this name in the certificate.
     pub fn named(self, server_name: Option<ServerName<'static>>) -> Self {
         Self {
@@ -91,18 +96,18 @@ impl Http {
         let tcp = TcpStream::connect((target.bare(), target.port)).await?;
         tcp.set_nodelay(true)?;
         if !target.tls {
-            return self.over(tcp, request).await;
+            return self.talk(tcp, request).await;
         }
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => ServerName::try_from(target.bare().to_owned())?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        self.over(connector.connect(name, tcp).await?, request)
+        self.talk(connector.connect(name, tcp).await?, request)
             .await
     }
 
-    async fn over<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Error>
+    async fn talk<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -186,10 +191,12 @@ impl Target {
             .uri(&self.path)
             .body(Full::new(body))?;
         *request.headers_mut() = headers;
-        let host = HeaderValue::from_str(&self.authority)?;
-        request.headers_mut().insert(header::HOST, host);
+        let headers = request.headers_mut();
+        if !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, HeaderValue::from_str(&self.authority)?);
+        }
         let agent = HeaderValue::from_static(concat!("portway/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert(header::USER_AGENT, agent);
+        headers.entry(header::USER_AGENT).or_insert(agent);
         Ok(request)
     }
 }

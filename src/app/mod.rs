@@ -25,7 +25,7 @@ use crate::{
     middleware::{Hook, Stores},
     observe::{AccessLog, FINDINGS, Log, Metrics, Resolvers, Responders, Sources},
     ocsp::Stapling,
-    provider::{DockerProvider, Provider, Reload, Updates, file::FileProvider},
+    provider::{DockerProvider, HttpProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
     runtime::{self, Settings, Workers},
     service::Slots,
@@ -212,7 +212,11 @@ impl App {
             let provider = DockerProvider::of_swarm(options)?;
             Ok(Box::new(provider) as Box<dyn Provider>)
         });
-        for provider in [file, docker, swarm].into_iter().flatten() {
+        let http = configured.http.as_ref().map(|options| {
+            let provider = HttpProvider::new(options, reload.signal())?;
+            Ok(Box::new(provider) as Box<dyn Provider>)
+        });
+        for provider in [file, docker, swarm, http].into_iter().flatten() {
             match provider {
                 Ok(provider) => self.providers.push(provider),
                 Err::<_, Diagnostic>(diagnostic) => tracing::error!("{diagnostic}"),

@@ -142,6 +142,12 @@ impl Offline {
                 Err(missing) => found.push(missing),
             }
         }
+        if install.providers.http.is_some() {
+            let field = "providers.http";
+            let message = "is not asked here, so what it would say is not checked";
+            found.push(Diagnostic::info(places.at(field).clone(), field, message));
+            foreign.push("http");
+        }
         let mut parts = Parts::of(statements, found);
         let install = match broken && !places.wrote("entryPoints") {
             // What an entry point was meant to be is not known: routers are not blamed for that.

@@ -1,12 +1,15 @@
 //! What can be said about an install configuration without touching anything outside: contradictions, names that lead nowhere,
 //! options without effect, options that are gone.
 
+use http::{HeaderName, HeaderValue};
+
 use super::constraints::Constraint;
 use super::decode::{did_you_mean, join};
 use super::diagnostic::{About, Diagnostic, Places};
 use super::dns::Variables;
 use super::install::{
-    EntryPoint, EntryPointHttp, INTERNAL, Install, Ping, Prometheus, RedirectEntryPoint, RuleSyntax,
+    EntryPoint, EntryPointHttp, HttpProvider, INTERNAL, Install, Ping, Prometheus,
+    RedirectEntryPoint, RuleSyntax,
 };
 use super::resolvers;
 use super::template::RuleTemplate;
@@ -277,6 +280,9 @@ impl Check<'_> {
                 self.error("providers.docker.constraints", &wrong, None);
             }
         }
+        if let Some(http) = &providers.http {
+            self.http_provider(http);
+        }
         for (index, name) in providers.precedence.iter().enumerate() {
             if !PROVIDERS
                 .iter()
@@ -289,6 +295,35 @@ impl Check<'_> {
                     &format!("there is no provider {name:?}"),
                     hint.as_deref(),
                 );
+            }
+        }
+    }
+
+    fn http_provider(&mut self, http: &HttpProvider) {
+        let endpoint = http.endpoint.expose();
+        let usable = endpoint.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if endpoint.is_empty() {
+            self.error("providers.http.endpoint", "is missing", None);
+        } else if !usable {
+            let hint = "an example: `https://config.example.com/portway.yml`";
+            let message = "is not a URL of http or https";
+            self.error("providers.http.endpoint", message, Some(hint));
+        }
+        if http.poll_interval.positive().is_none() {
+            self.error("providers.http.pollInterval", "must be above 0", None);
+        }
+        if http.poll_timeout.is_negative() {
+            self.error("providers.http.pollTimeout", "must not be negative", None);
+        }
+        for (name, value) in &http.headers {
+            let path = format!("providers.http.headers.{name}");
+            if HeaderName::try_from(name.as_str()).is_err() {
+                self.error(&path, "is not the name of a header", None);
+            } else if HeaderValue::try_from(value.expose()).is_err() {
+                self.error(&path, "holds characters that no header may hold", None);
             }
         }
     }

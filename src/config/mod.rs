@@ -24,9 +24,9 @@ pub mod tree;
 pub mod units;
 
 pub use self::diagnostic::{About, Diagnostic, Labelled, Place, Places, Severity};
-pub use self::file::{parse_routing_file, render_routing_file};
+pub use self::file::{parse_routing_file, parse_routing_text, render_routing_file};
 pub use self::install::Install;
 pub use self::load::{Loaded, Root, Sources, load_install, read_install};
 pub use self::routing::{DecodedRouting, Kind, Routing, decode_routing};
 pub use self::shape::{Opaque, Placed};
-pub use self::tree::{MAX_FILE_BYTES, read_text};
+pub use self::tree::{Format, MAX_FILE_BYTES, read_text};

@@ -5,6 +5,8 @@
 
 pub mod docker;
 pub mod file;
+mod http;
+mod tls;
 pub mod watch;
 
 use std::{
@@ -20,6 +22,7 @@ use crate::{
     observe::{Source, Sources},
 };
 
+pub use self::http::HttpProvider;
 pub use docker::DockerProvider;
 pub use file::FileProvider;
 

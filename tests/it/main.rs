@@ -30,6 +30,7 @@ mod demo;
 mod docker;
 mod examples;
 mod hold;
+mod http_provider;
 mod lifecycle;
 mod middlewares;
 mod observe;

@@ -66,6 +66,11 @@ async fn proxies_share_their_buckets_with_each_other_and_with_traefik() {
     );
     let other = proxy(&limited(&server, &options)).program(traefik());
     let other = other.run().await;
+    eventually("the router of Traefik is live", async || {
+        let routers = &other.rawdata().await["routers"];
+        (routers["all@file"]["status"] == "enabled").then_some(())
+    })
+    .await;
     let answers = statuses(&[&one, &two, &other], 12).await;
     assert_eq!(answers[..6], [200; 6], "{answers:?}");
     assert_eq!(passed(&answers), 6, "{answers:?}");
@@ -101,7 +106,7 @@ async fn a_login_a_database_and_tls() {
     ];
     let words: Vec<&str> = options
         .iter()
-        .flat_map(|line| line.splitn(2, ' '))
+        .flat_map(|line| line.split(' '))
         .collect();
     let redis = Redis::start(&words).await;
     let server = backend("server").run().await;

@@ -214,6 +214,7 @@ impl Api<'_> {
             (providers.docker.is_some(), "Docker"),
             (providers.swarm.is_some(), "Swarm"),
             (providers.file.is_some(), "File"),
+            (providers.http.is_some(), "HTTP"),
         ];
         on.iter()
             .filter(|(on, _)| *on)

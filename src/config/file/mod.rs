@@ -14,7 +14,19 @@ pub fn parse_routing_file(
     text: &str,
     env: EnvLookup<'_>,
 ) -> Result<DecodedRouting, Vec<Diagnostic>> {
-    let parsed = parse_file(name, text, env)?;
+    decoded(parse_file(name, text, env)?)
+}
+
+/// Reads the text of somebody who is not to see our environment: no template in it is run.
+pub fn parse_routing_text(
+    name: &str,
+    text: &str,
+    format: Format,
+) -> Result<DecodedRouting, Vec<Diagnostic>> {
+    decoded(parse(format, &Source::new(name, text)))
+}
+
+fn decoded(parsed: Parsed) -> Result<DecodedRouting, Vec<Diagnostic>> {
     match parsed.root {
         None if parsed.diagnostics.iter().any(Diagnostic::is_error) => Err(parsed.diagnostics),
         _ => Ok(decode_routing(parsed)),

@@ -24,7 +24,7 @@ pub use self::observe::{
     AccessLog, AccessLogFields, AccessLogFilters, AccessLogFormat, Api, FieldMode, HeaderFields,
     Log, LogFormat, LogLevel, Metrics, Ping, Prometheus, QueryFields,
 };
-pub use self::provider::{FileProvider, Providers};
+pub use self::provider::{FileProvider, HttpProvider, Providers};
 use super::diagnostic::Places;
 use super::routing::{self, ForwardingTimeouts};
 use super::shape::{Opaque, presence, presence_or_default, unset};

@@ -1,10 +1,13 @@
 //! `providers`: where routing configuration comes from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{DockerProvider, Opaque, Span, SwarmProvider};
+use super::{DockerProvider, EngineTls, Opaque, Span, SwarmProvider};
 use crate::config::routing::Hold;
 use crate::config::shape::{presence, unset};
+use crate::config::units::Secret;
 
 /// `providers`. Those held as [`Opaque`] are known and not acted on yet.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -68,7 +71,7 @@ pub struct Providers {
     pub redis: Option<Opaque>,
     /// `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<Opaque>,
+    pub http: Option<HttpProvider>,
     /// `plugin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Opaque>,
@@ -108,6 +111,7 @@ impl Providers {
             "docker" => self.docker.as_ref().map(|docker| docker.hold),
             "swarm" => self.swarm.as_ref().map(|swarm| swarm.hold),
             "file" => self.file.as_ref().map(|file| file.hold),
+            "http" => self.http.as_ref().map(|http| http.hold),
             _ => None,
         }
         .unwrap_or_default()
@@ -141,6 +145,44 @@ impl Default for FileProvider {
             filename: String::new(),
             watch: true,
             debug_log_generated_template: false,
+            hold: Hold::default(),
+        }
+    }
+}
+
+/// `providers.http`: routing configuration from a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HttpProvider {
+    /// `endpoint`: the URL; required. A user and password in it are sent as basic authentication.
+    #[serde(skip_serializing)]
+    pub endpoint: Secret,
+    /// `pollInterval` between two requests. Default 5s.
+    pub poll_interval: Span,
+    /// `pollTimeout` of one request. Default 5s.
+    pub poll_timeout: Span,
+    /// `headers` of the request.
+    #[serde(skip_serializing)]
+    pub headers: BTreeMap<String, Secret>,
+    /// `tls` towards the endpoint.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EngineTls>,
+    /// `maxResponseBodySize` in bytes, at most and by default 32 MiB. Default -1.
+    pub max_response_body_size: i64,
+    /// `hold` (Portway): for services without a `hold` of their own.
+    #[serde(skip_serializing_if = "unset")]
+    pub hold: Hold,
+}
+
+impl Default for HttpProvider {
+    fn default() -> Self {
+        Self {
+            endpoint: Secret::default(),
+            poll_interval: Span::from_secs(5),
+            poll_timeout: Span::from_secs(5),
+            headers: BTreeMap::new(),
+            tls: None,
+            max_response_body_size: -1,
             hold: Hold::default(),
         }
     }

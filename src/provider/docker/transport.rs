@@ -27,11 +27,8 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::{Address, Endpoint};
 use crate::{
-    config::{
-        install::{DockerProvider, EngineTls},
-        units::FileOrContent,
-    },
-    upstream::transport::{KeyPair, TransportSettings, system_roots},
+    config::install::{DockerProvider, EngineTls},
+    provider::tls,
 };
 
 /// The way to one engine.
@@ -168,32 +165,9 @@ impl Transport {
 
 /// TLS as configured; certificates are read anew for every connection, so that they can be renewed.
 async fn connector(options: EngineTls) -> io::Result<TlsConnector> {
-    let building = tokio::task::spawn_blocking(move || {
-        let mut settings = TransportSettings::new("engine".into());
-        settings.insecure_skip_verify = options.insecure_skip_verify;
-        if !options.ca.is_empty() {
-            settings.root_cas = vec![pem(&options.ca)?];
-        }
-        if !options.cert.is_empty() {
-            settings.certificates = vec![KeyPair {
-                chain: pem(&options.cert)?,
-                key: pem(&options.key)?,
-            }];
-        }
-        let transport = settings.build(None, &system_roots().0);
-        Ok(Arc::clone(&transport.map_err(io::Error::other)?.tls_http1))
-    });
+    let building = tokio::task::spawn_blocking(move || tls::client(&options));
     let config: io::Result<_> = building.await.map_err(io::Error::other)?;
     Ok(TlsConnector::from(config?))
-}
-
-fn pem(source: &FileOrContent) -> io::Result<Vec<u8>> {
-    match (source.content(), source.path()) {
-        (Some(content), _) => Ok(content.as_bytes().to_vec()),
-        (None, Some(path)) => std::fs::read(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
-        (None, None) => Ok(Vec::new()),
-    }
 }
 
 fn late() -> Error {
