@@ -466,6 +466,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_url_would_say_is_taken_for_granted() {
+        let folder = tempfile::tempdir().unwrap();
+        let routing = folder.path().join("a.yml");
+        let text = "http: {routers: {app: {rule: 'Host(`a`)', service: s@http}}}";
+        std::fs::write(&routing, text).unwrap();
+        let file = format!("--providers.file.filename={}", routing.display());
+        let url = "--providers.http.endpoint=http://127.0.0.1:1/".to_owned();
+        let offline = Offline::load(&[file, url]).unwrap();
+        let found: Vec<_> = offline
+            .compiled
+            .diagnostics()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("is not asked here"), "{found:?}");
+        assert!(offline.compiled.snapshot.route("app@file").is_some());
+    }
+
+    #[test]
     fn routing_files_stand_for_themselves() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yml");

@@ -132,8 +132,9 @@ impl<'a> Maker<'a> {
                 .cloned(),
             status: Status::of(diagnostics),
             diagnostics: diagnostics.to_vec(),
-            entry_points: self.door_names(using),
+            entry_points: self.meant_for(using, router),
             using: self.door_names(using),
+            steps: route.steps.to_vec(),
             middlewares: wanted
                 .map(|definition| middlewares(definition, door))
                 .unwrap_or_default(),
@@ -145,6 +146,21 @@ impl<'a> Maker<'a> {
             ),
             rule_syntax: wanted.and_then(|definition| self.rule_syntax(definition)),
         }
+    }
+
+    /// The entry points that a router is for, those among them that do not exist.
+    fn meant_for(&self, using: &[usize], router: Option<&Router>) -> Vec<Name> {
+        let written = router.map_or(&[][..], |router| &router.entry_points);
+        if written.is_empty() {
+            return self.door_names(using);
+        }
+        let foreign = |name: &str| {
+            let elsewhere =
+                |(index, door): (usize, &Door<'_>)| *door.name == *name && !using.contains(&index);
+            self.doors.iter().enumerate().any(elsewhere)
+        };
+        let meant = written.iter().filter(|name| !foreign(name));
+        meant.map(|name| name.as_str().into()).collect()
     }
 
     /// The syntax of a router that says none, if the install configuration says one for it.
@@ -216,7 +232,9 @@ impl<'a> Maker<'a> {
                 entry_points,
                 using: self.door_names(&using),
                 middlewares: middlewares(definition, door),
+                // Without an entry point nothing is ordered.
                 priority: match router.priority {
+                    _ if using.is_empty() => 0,
                     0 => Rule::default_priority(&router.rule),
                     priority => priority,
                 },

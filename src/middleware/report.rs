@@ -27,11 +27,6 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The middleware's qualified name.
-    pub(super) fn name(&self) -> &'a str {
-        self.name
-    }
-
     /// The middleware cannot be used. `field` is relative to the kind: `users[0]`; empty for the whole.
     pub(super) fn error(&mut self, field: &str, message: impl Into<String>) {
         let (place, path) = self.locate(field);

@@ -288,7 +288,7 @@ mod tests {
             ("text/plain", router("a"), "a", ""),
             ("application/json", json.to_owned(), "j", ""),
             ("application/toml", toml.to_owned(), "t", ""),
-            ("text/plain", "http: [".to_owned(), "t", "http://h/c:1:"),
+            ("text/plain", "http: [".to_owned(), "t", "http://h/c:2:"),
             ("text/plain", String::new(), "t", "the answer is empty"),
             ("text/plain", router("{{ env \"HOME\" }}"), "t", "goes on"),
             ("text/plain", "{}".to_owned(), "", ""),

@@ -39,6 +39,8 @@ pub struct RouterEntry {
     pub using: Vec<Arc<str>>,
     /// Its middlewares in the order they run, those of its entry point included.
     pub middlewares: Vec<Arc<str>>,
+    /// What it runs in their place, and for its service: chains are expanded. Empty for a router that is not served.
+    pub steps: Vec<Arc<str>>,
     /// What it is ordered by, computed if unset.
     pub priority: i64,
     /// The TLS options, if it wants TLS.

@@ -63,7 +63,8 @@ async fn what_the_endpoint_says_is_served_and_its_last_good_word_goes_on() {
     let said = Said::new(says("application/yaml", &routed("/one", &server)));
     let endpoint = said.endpoint().await;
     let url = endpoint.url().replace("http://", "http://me:pass%21@");
-    let options = json!({"providers": {"http": {"headers": {"X-Token": "t", "Host": "config.test"}}}});
+    let options =
+        json!({"providers": {"http": {"headers": {"X-Token": "t", "Host": "config.test"}}}});
     let proxy = from(&format!("{url}/c?key=secret")).install(&options);
     let proxy = proxy.run().await;
     serves(&proxy, "/one").await;
@@ -71,7 +72,10 @@ async fn what_the_endpoint_says_is_served_and_its_last_good_word_goes_on() {
     assert_eq!(asked.target, "/c?key=secret");
     assert_eq!(asked.header("authorization"), Some("Basic bWU6cGFzcyE="));
     assert_eq!(asked.header("x-token"), Some("t"));
-    assert_eq!((asked.header("host"), asked.count("host")), (Some("config.test"), 1));
+    assert_eq!(
+        (asked.header("host"), asked.count("host")),
+        (Some("config.test"), 1)
+    );
 
     let json: Value = json!({"http": {
         "routers": {"app": {"rule": "Path(`/two`)", "service": "app"}},
@@ -94,12 +98,18 @@ async fn what_the_endpoint_says_is_served_and_its_last_good_word_goes_on() {
     eventually("the endpoint counts as away", async || {
         let overview: Value = proxy.admin().get("/api/overview").await.json();
         let source = &overview["sources"][0];
-        let away = source["connected"] == false && source["error"] == "answered 503 Service Unavailable";
+        let away =
+            source["connected"] == false && source["error"] == "answered 503 Service Unavailable";
         (source["provider"] == "http" && away).then_some(())
     })
     .await;
     serves(&proxy, "/two").await;
-    assert!(proxy.metrics().await.contains("portway_provider_connected{provider=\"http\"} 0"));
+    assert!(
+        proxy
+            .metrics()
+            .await
+            .contains("portway_provider_connected{provider=\"http\"} 0")
+    );
 
     said.now(says("application/toml", &format!(
         "[http.routers.app]\nrule = 'Path(`/three`)'\nservice = 'app'\n[[http.services.app.loadBalancer.servers]]\nurl = '{}'\n",
@@ -135,7 +145,10 @@ async fn an_answer_without_end_is_refused_and_a_template_is_not_run() {
     })
     .await;
     let routers = proxy.rawdata().await["routers"].to_string();
-    assert!(!routers.contains("/root") && !routers.contains("/home"), "{routers}");
+    assert!(
+        !routers.contains("/root") && !routers.contains("/home"),
+        "{routers}"
+    );
 }
 
 #[tokio::test]
@@ -153,7 +166,15 @@ async fn the_endpoint_may_speak_tls_and_come_late() {
         .tls(identity.acceptor(Some(&authority), &[b"http/1.1"]))
         .run()
         .await;
-    let url = format!("https://localhost:{}/", endpoint.url().rsplit(":").next().unwrap().trim_end_matches("/"));
+    let url = format!(
+        "https://localhost:{}/",
+        endpoint
+            .url()
+            .rsplit(":")
+            .next()
+            .unwrap()
+            .trim_end_matches("/")
+    );
     let tls = json!({"providers": {"http": {"tls": {"ca": ca, "cert": cert, "key": key}}}});
     let proxy = from(&url).install(&tls).run().await;
     said.now(says("text/plain", &routed("/", &server)));

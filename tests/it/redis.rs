@@ -104,10 +104,7 @@ async fn a_login_a_database_and_tls() {
         "--user default off".to_owned(),
         "--user edge on >secret ~* &* +@all".to_owned(),
     ];
-    let words: Vec<&str> = options
-        .iter()
-        .flat_map(|line| line.split(' '))
-        .collect();
+    let words: Vec<&str> = options.iter().flat_map(|line| line.split(' ')).collect();
     let redis = Redis::start(&words).await;
     let server = backend("server").run().await;
     let tls = json!({"ca": ca.to_string(), "cert": cert.to_string(), "key": key.to_string()});

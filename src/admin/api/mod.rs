@@ -3,6 +3,7 @@
 //! Only reading is possible. Passwords, password hashes and the like are never shown, which Traefik does.
 
 pub(super) mod certificates;
+mod dump;
 mod explain;
 mod list;
 mod objects;
@@ -79,6 +80,7 @@ enum Endpoint<'a> {
     Overview,
     Version,
     RawData,
+    SupportDump,
     Diagnostics,
     Explain,
     EntryPoints,
@@ -103,6 +105,7 @@ impl<'a> Endpoint<'a> {
             ["overview"] => Self::Overview,
             ["version"] => Self::Version,
             ["rawdata"] => Self::RawData,
+            ["support-dump"] => Self::SupportDump,
             ["diagnostics"] => Self::Diagnostics,
             ["explain"] => Self::Explain,
             ["entrypoints"] => Self::EntryPoints,
@@ -139,6 +142,7 @@ impl Api<'_> {
             Endpoint::Overview => ok(&self.overview()),
             Endpoint::Version => self.version(),
             Endpoint::RawData => ok(&self.raw_data()),
+            Endpoint::SupportDump => self.dump(),
             Endpoint::Diagnostics => ok(&self.diagnostics()),
             Endpoint::Explain => match explainer {
                 Some(explainer) => explain::answer(self.query, explainer),

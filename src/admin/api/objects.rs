@@ -110,9 +110,25 @@ impl Api<'_> {
         if detail == Detail::Full {
             put_name(&mut object, name);
             object.insert("priorityStr".to_owned(), entry.priority.to_string().into());
+            if !entry.steps.is_empty() {
+                let steps = entry.steps.iter().map(|name| self.step(name));
+                object.insert("plan".to_owned(), steps.collect());
+            }
         }
         put_diagnostics(&mut object, &entry.diagnostics);
         Some(Value::Object(object))
+    }
+
+    /// A step of a router's plan, with the options that hold.
+    fn step(&self, name: &str) -> Value {
+        let written = self.catalog.routing.http.middlewares.get(name);
+        let options = written.map(redacted).unwrap_or_default();
+        match options.into_iter().next() {
+            Some((kind, options)) => {
+                json!({"name": name, "type": kind.to_lowercase(), "options": options})
+            }
+            None => json!({"name": name}),
+        }
     }
 
     pub(super) fn services(&self) -> Vec<Item> {
@@ -165,6 +181,12 @@ impl Api<'_> {
         let entry = self.catalog.middlewares.get(name)?;
         let written = self.catalog.routing.http.middlewares.get(name);
         let mut object = written.map(redacted).unwrap_or_default();
+        if let Some(members) = object
+            .get_mut("chain")
+            .and_then(|it| it.get_mut("middlewares"))
+        {
+            qualify_all(members, name);
+        }
         let kind = object.keys().next().map(|kind| kind.to_lowercase());
         put_findings(&mut object, entry.status, &entry.diagnostics);
         put_names(&mut object, "usedBy", &entry.used_by);
@@ -270,6 +292,15 @@ fn server(server: &ServerEntry) -> Value {
 
 fn provider(name: &str) -> &str {
     name.rsplit_once('@').map_or("", |(_, provider)| provider)
+}
+
+/// The names in a list, as seen from an object called `name`.
+fn qualify_all(names: &mut Value, name: &str) {
+    for member in names.as_array_mut().into_iter().flatten() {
+        if let Value::String(text) = member {
+            *text = qualified(text, name);
+        }
+    }
 }
 
 /// `service` as seen from an object called `name`.

@@ -462,6 +462,37 @@ providers: {file: {}, precedence: [file, dokcer], docker: {defaultRule: '{{ .Nam
 }
 
 #[test]
+fn the_http_provider_needs_a_url_that_can_be_asked() {
+    for (options, expected) in [
+        ("{}", "providers.http.endpoint: is missing"),
+        ("{endpoint: 'ftp://h/'}", "endpoint: is not a URL of http"),
+        ("{endpoint: 'config.yml'}", "endpoint: is not a URL of http"),
+        (
+            "{endpoint: 'http://h/', pollInterval: 0}",
+            "pollInterval: must be above 0",
+        ),
+        (
+            "{endpoint: 'http://h/', pollTimeout: -1}",
+            "pollTimeout: must not be negative",
+        ),
+        (
+            "{endpoint: 'http://h/', headers: {'a b': c}}",
+            "is not the name of a header",
+        ),
+        (
+            "{endpoint: 'http://h/', headers: {a: \"b\\nc\"}}",
+            "no header may hold",
+        ),
+    ] {
+        let found = errors(&format!("providers: {{http: {options}}}"));
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{options}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn known_options_without_support_warn_once_each() {
     let yaml = "\
 entryPoints:

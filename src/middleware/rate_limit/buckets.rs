@@ -20,7 +20,7 @@ pub(super) struct Buckets {
 }
 
 /// What becomes of a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Now,
     After(Duration),

@@ -296,6 +296,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     limit.refused();
     limit.delayed();
     limit.circuit("tripped");
+    limit.redis_away();
     metrics.reloaded(&RELOAD);
     metrics.set_certificates(vec![CertificateExpiry {
         common_name: "a.example".into(),

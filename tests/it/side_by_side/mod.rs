@@ -1,6 +1,7 @@
 //! The files in `config/`, run by the real Traefik and by us at the same time: hundreds of requests go to both, and everything
 //! a client or a server can see is compared. What differs on purpose is in [`outcome::ALLOWED`], each with its reason.
 
+mod api;
 mod cases;
 mod chains;
 mod middlewares;

@@ -423,7 +423,7 @@ pub struct RateLimit {
     pub source_criterion: Option<SourceCriterion>,
     /// `redis`: keep the buckets there, so that several proxies share them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub redis: Option<RateLimitRedis>,
+    pub redis: Option<Box<RateLimitRedis>>,
 }
 
 impl Default for RateLimit {

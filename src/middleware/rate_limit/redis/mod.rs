@@ -100,7 +100,12 @@ impl Store {
             tokio::task::spawn_local(async move {
                 let counted = store.count().await;
                 turn.end(store.now());
-                if counted.is_ok() && store.circuit.close() {
+                let Ok(instances) = counted else { return };
+                // A Redis that was restarted does not know the others yet.
+                store.instances.fetch_max(instances, Ordering::Relaxed);
+                let next = store.now() + script::CENSUS_EVERY;
+                store.next_census.store(next, Ordering::Relaxed);
+                if store.circuit.close() {
                     tracing::info!(middleware = %store.settings.name, "Redis answers again: it keeps the rate limit");
                 }
             });
@@ -112,6 +117,9 @@ impl Store {
     pub(super) async fn decide(self: Arc<Self>, question: Question) -> Decision {
         self.see_to_census();
         let opened = self.circuit.opened();
+        if self.circuit.is_open() {
+            return (self.here(&question), false);
+        }
         let answer = tokio::select! {
             answer = self.take(&question) => answer,
             // Somebody else has waited long enough for all.
@@ -195,7 +203,7 @@ impl Store {
     /// Has the proxies counted that share the limit, now and then and beside the traffic.
     fn see_to_census(self: &Arc<Self>) {
         let (now, due) = (self.now(), self.next_census.load(Ordering::Relaxed));
-        let next = now + script::CENSUS_EVERY.as_millis() as u64;
+        let next = now + script::CENSUS_EVERY;
         let taken = now >= due
             && self
                 .next_census
@@ -204,20 +212,18 @@ impl Store {
         if taken {
             let store = Arc::clone(self);
             tokio::task::spawn_local(async move {
-                if let Err(failure) = store.count().await {
-                    store.failed(&failure);
+                match store.count().await {
+                    Ok(instances) => store.instances.store(instances, Ordering::Relaxed),
+                    Err(failure) => store.failed(&failure),
                 }
             });
         }
     }
 
-    async fn count(&self) -> Result<(), Failure> {
+    /// How many proxies share the limit; this one counts from now on.
+    async fn count(&self) -> Result<u64, Failure> {
         let census = Census::new(&self.settings.name);
-        let counted = self
-            .exchange(async |link| census.send(link).await)
-            .await
-            .map(|instances| self.instances.store(instances, Ordering::Relaxed));
-        counted
+        self.exchange(async |link| census.send(link).await).await
     }
 
     /// Milliseconds since the epoch.

@@ -73,7 +73,7 @@ impl Census {
     pub(super) async fn send(&self, link: Connection) -> RedisResult<u64> {
         static COUNT: Script = Script::new(CENSUS_SCRIPT);
         static OWN: LazyLock<String> = LazyLock::new(|| format!("{:016x}", fastrand::u64(..)));
-        let remembered = CENSUS_LASTS.as_secs().to_string();
+        let remembered = CENSUS_LASTS.to_string();
         COUNT.run(link, &self.key, &[OWN.clone(), remembered]).await
     }
 }
@@ -160,10 +160,10 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
-/// How often a proxy with traffic says that it is there.
-pub(super) const CENSUS_EVERY: Duration = Duration::from_secs(5);
-/// How long it counts after that.
-const CENSUS_LASTS: Duration = Duration::from_secs(30);
+/// How often a proxy with traffic says that it is there, in milliseconds.
+pub(super) const CENSUS_EVERY: u64 = 5000;
+/// How long it counts after that, in seconds.
+const CENSUS_LASTS: u64 = 30;
 const LONGEST_SOURCE: usize = 512;
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ struct Tls {
 
 /// Makes connections.
 pub(super) enum Dialler {
-    Single(Client),
-    Cluster(ClusterClient),
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 impl Settings {
@@ -103,14 +103,15 @@ impl Settings {
             .map(|(host, port)| self.node(host, *port));
         let mut nodes = nodes.collect::<RedisResult<Vec<ConnectionInfo>>>()?;
         if nodes.len() > 1 {
-            return self.cluster(nodes).map(Dialler::Cluster);
+            let cluster = self.cluster(nodes)?;
+            return Ok(Dialler::Cluster(Box::new(cluster)));
         }
         let node = nodes.remove(0);
         let client = match &self.tls {
             Some(tls) => Client::build_with_tls(node, tls.certificates())?,
             None => Client::open(node)?,
         };
-        Ok(Dialler::Single(client))
+        Ok(Dialler::Single(Box::new(client)))
     }
 
     fn node(&self, host: &str, port: u16) -> RedisResult<ConnectionInfo> {
@@ -265,7 +266,10 @@ fn patience(span: Span, default: u64, option: &str, report: &mut Report<'_>) -> 
         report.error(&format!("redis.{option}"), "must not be negative");
         return None;
     }
-    Some(span.positive().unwrap_or(Duration::from_secs(default)))
+    Some(
+        span.positive()
+            .unwrap_or_else(|| Duration::from_secs(default)),
+    )
 }
 
 fn system_roots() -> String {
