@@ -87,7 +87,8 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
             + 1,
         entry_points: entry_points.collect(),
         routes: routers.routes.into(),
-        services: used,
+        services: used.services,
+        groups: used.groups,
         ledger: Ledger {
             install: Arc::clone(input.install),
             diagnostics: told_once(findings, &good),

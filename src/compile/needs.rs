@@ -10,7 +10,7 @@ use crate::{
     config::{
         Install,
         definitions::Definitions,
-        routing::{Certificate, Middleware, ServiceKind},
+        routing::{Certificate, Middleware},
         units::FileOrContent,
     },
     service::ServerUrl,
@@ -63,14 +63,10 @@ pub(super) fn of_middleware(middleware: &Middleware) -> Vec<&Path> {
 
 /// The host names of servers that have no IP address in their URL.
 pub fn host_names(definitions: &Definitions) -> BTreeSet<Arc<str>> {
-    let balancers =
-        definitions
-            .services
-            .values()
-            .filter_map(|service| match &service.object.kind {
-                ServiceKind::LoadBalancer(balancer) => Some(balancer),
-                ServiceKind::Unsupported { .. } => None,
-            });
+    let balancers = definitions
+        .services
+        .values()
+        .filter_map(|service| service.object.kind.balancer());
     let urls = balancers
         .flat_map(|balancer| &balancer.servers)
         .filter_map(|server| ServerUrl::parse(&server.url).ok());

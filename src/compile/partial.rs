@@ -24,7 +24,7 @@ pub(super) fn look(
     }
     for service in partial.services.values() {
         let mut found = Vec::new();
-        services::look(stage, service, (transports, rooms.middlewares), &mut found);
+        services::look(rooms.services, service, transports, &mut found);
         findings.extend(further(stage, Kind::Service, service, found));
     }
     routers::look(stage, rooms, |router, found| {

@@ -46,26 +46,53 @@ impl<'a> Planner<'a> {
         {
             return Some(Arc::clone(&previous.plan));
         }
-        let made = steps.iter().enumerate().map(|(position, step)| {
-            let mut middleware = self.middlewares.instance(step)?;
-            if let Some(before) =
-                previous.and_then(|previous| predecessor(previous, steps, position))
-            {
-                middleware.adopt(before);
-            }
-            middleware.belong_to(name);
-            if let Some(kind) = middleware.metrics_kind() {
-                middleware.count_with(self.metrics.middleware(step, kind));
-            }
-            Some(middleware)
-        });
-        made.collect()
+        let previous = previous.map(|previous| (&previous.steps, &previous.plan));
+        make((self.metrics, self.middlewares), name, steps, previous)
     }
+}
+
+/// The names of the steps of a plan, and the plan.
+pub(super) type Made<'r> = (&'r Arc<[Arc<str>]>, &'r Arc<[Middleware]>);
+
+/// The plan of the service `name` within another one, from the names of its steps and what it was before.
+pub(super) fn member_plan(
+    rooms: (&Metrics, &Middlewares<'_>),
+    name: &str,
+    steps: &[Name],
+    previous: Option<Made<'_>>,
+) -> Option<Arc<[Middleware]>> {
+    if let Some((before, plan)) = previous
+        && **before == *steps
+        && rooms.1.unchanged(steps)
+    {
+        return Some(Arc::clone(plan));
+    }
+    make(rooms, name, steps, previous)
+}
+
+fn make(
+    (metrics, middlewares): (&Metrics, &Middlewares<'_>),
+    name: &str,
+    steps: &[Name],
+    previous: Option<Made<'_>>,
+) -> Option<Arc<[Middleware]>> {
+    let made = steps.iter().enumerate().map(|(position, step)| {
+        let mut middleware = middlewares.instance(step)?;
+        if let Some(before) = previous.and_then(|previous| predecessor(previous, steps, position)) {
+            middleware.adopt(before);
+        }
+        middleware.belong_to(name);
+        if let Some(kind) = middleware.metrics_kind() {
+            middleware.count_with(metrics.middleware(step, kind));
+        }
+        Some(middleware)
+    });
+    made.collect()
 }
 
 /// The step of the previous plan with the same name; the same one of several with that name.
 fn predecessor<'r>(
-    previous: &'r Route,
+    previous: Made<'r>,
     steps: &[Arc<str>],
     position: usize,
 ) -> Option<&'r Middleware> {
@@ -75,9 +102,9 @@ fn predecessor<'r>(
         .filter(|step| *step == name)
         .count();
     let mut candidates = previous
-        .steps
+        .0
         .iter()
-        .zip(previous.plan.iter())
+        .zip(previous.1.iter())
         .filter(|(step, _)| *step == name);
     candidates.nth(occurrence).map(|(_, middleware)| middleware)
 }

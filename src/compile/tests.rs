@@ -16,7 +16,7 @@ use crate::{
         parse_routing_file,
     },
     rule::Facts,
-    snapshot::{Route, RouteTarget},
+    snapshot::{GroupKind, Route, RouteTarget},
     tls::{Staple, Staples},
     upstream::resolve::Addresses,
 };
@@ -1267,4 +1267,207 @@ fn rules_of_traefik_2_are_understood() {
         };
         assert!(route.matcher.matches(&facts), "{rule}");
     }
+}
+
+/// Services `a`, `b` (health-checked: `ah`, `bh`) and whatever else is given.
+fn of_services(services: &str) -> String {
+    let server = "servers: [{url: 'http://10.0.0.1:80'}]";
+    format!(
+        "
+http:
+  routers:
+    app: {{rule: Host(`app.test`), service: app}}
+  services:
+    a: {{loadBalancer: {{{server}}}}}
+    b: {{loadBalancer: {{{server}}}, middlewares: [tag]}}
+    ah: {{loadBalancer: {{{server}, healthCheck: {{}}}}}}
+    bh: {{loadBalancer: {{{server}, healthCheck: {{}}}}}}
+{services}
+  middlewares:
+    tag: {{inFlightReq: {{amount: 3}}}}
+"
+    )
+}
+
+/// What may be wrong with a service of services, and how it is told.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "    app: {weighted: {services: [{name: a}, {name: nope}]}}",
+        "error: http.services.app@file.weighted.services[1].name: the service `nope@file` does not exist",
+    ),
+    (
+        "    app: {highestRandomWeight: {services: [{name: ''}]}}",
+        "error: http.services.app@file.highestRandomWeight.services[0].name: names no service",
+    ),
+    (
+        "    app: {weighted: {services: [{name: b2}]}}\n    b2: {weighted: {services: [{name: app}]}}",
+        "error: http.services.b2@file.weighted.services[0].name: the service contains itself: app@file -> b2@file -> app@file",
+    ),
+    (
+        "    app: {mirroring: {service: app}}",
+        "error: http.services.app@file.mirroring.service: the service contains itself: app@file -> app@file",
+    ),
+    (
+        "    app: {weighted: {services: [{name: ah}, {name: b}], healthCheck: {}}}",
+        "error: http.services.app@file.weighted.services[1].name: the health of `b@file` is not checked",
+    ),
+    (
+        "    app: {weighted: {services: [{name: w}], healthCheck: {}}}\n    w: {weighted: {services: [{name: ah}]}}",
+        "error: http.services.app@file.weighted.services[0].name: the health of `w@file` is not checked",
+    ),
+    (
+        "    app: {weighted: {services: [{name: w}]}}\n    w: {loadBalancer: {servers: [{url: x}]}}",
+        "error: http.services.app@file.weighted.services[0].name: the service `w@file` cannot be used",
+    ),
+    (
+        "    app: {mirroring: {service: a, mirrors: [{name: b, percent: 101}]}}",
+        "error: http.services.app@file.mirroring.mirrors[0].percent: 101 is not from 0 to 100",
+    ),
+    (
+        "    app: {mirroring: {service: a, mirrors: [{name: nope}]}}",
+        "error: http.services.app@file.mirroring.mirrors[0].name: the service `nope@file` does not exist",
+    ),
+    (
+        "    app: {failover: {service: a, fallback: b}}",
+        "error: http.services.app@file.failover.service: the health of `a@file` is not checked",
+    ),
+    (
+        "    app: {failover: {service: ah, fallback: b, healthCheck: {}}}",
+        "error: http.services.app@file.failover.fallback: the health of `b@file` is not checked",
+    ),
+    (
+        "    app: {failover: {service: ah}}",
+        "error: http.services.app@file.failover.fallback: names no service",
+    ),
+    (
+        "    app: {failover: {service: a, fallback: b, errors: {status: [5xx]}}}",
+        "error: http.services.app@file.failover.errors.status[0]: expected a status code or a range",
+    ),
+    (
+        "    app: {weighted: {services: [{name: api@internal}]}}",
+        "error: http.services.app@file.weighted.services[0].name: `api@internal` is not enabled",
+    ),
+    (
+        "    app: {weighted: {services: [{name: a}]}, middlewares: [gone]}",
+        "error: http.services.app@file.middlewares[0]: the middleware `gone@file` does not exist",
+    ),
+];
+
+#[test]
+fn mistakes_in_services_of_services_are_told_at_their_place() {
+    for (services, found) in MISTAKES {
+        let mut bench = Bench::web();
+        bench.load(&of_services(services));
+        bench.assert_found(&[found]);
+        assert_eq!(bench.find("web", "http://app.test/"), None, "{services}");
+    }
+}
+
+#[test]
+fn services_of_services_that_are_right_serve() {
+    for (services, warned) in [
+        (
+            "    app: {weighted: {services: [{name: a}, {name: b, weight: 0}]}}",
+            0,
+        ),
+        ("    app: {weighted: {services: []}}", 1),
+        ("    app: {weighted: {services: [{name: a, weight: 0}]}}", 1),
+        (
+            "    app: {weighted: {services: [{name: noop@internal}]}}",
+            0,
+        ),
+        (
+            "    app: {weighted: {services: [{name: w}], healthCheck: {}}}\n    w: {failover: {service: ah, fallback: bh, healthCheck: {}}}",
+            0,
+        ),
+        ("    app: {mirroring: {service: a}}", 0),
+        ("    app: {failover: {service: ah, fallback: b}}", 0),
+        (
+            "    app: {failover: {service: a, fallback: b, errors: {status: ['500-599', '404']}}}",
+            0,
+        ),
+    ] {
+        let mut bench = Bench::web();
+        bench.load(&of_services(services));
+        assert_eq!(
+            bench.found().len(),
+            warned,
+            "{services}: {:#?}",
+            bench.found()
+        );
+        assert_eq!(
+            bench.find("web", "http://app.test/").as_deref(),
+            Some("app@file")
+        );
+    }
+    let deep: String = (0..40)
+        .map(|depth| {
+            format!(
+                "    s{depth}: {{weighted: {{services: [{{name: s{}}}]}}}}\n",
+                depth + 1
+            )
+        })
+        .collect();
+    let mut bench = Bench::web();
+    bench.load(&of_services(&format!(
+        "{deep}    s40: {{mirroring: {{service: a}}}}\n    app: {{mirroring: {{service: s0}}}}"
+    )));
+    bench.assert_found(&["services lie within services more than 16 deep"]);
+    assert_eq!(bench.find("web", "http://app.test/"), None);
+}
+
+#[test]
+fn parts_of_services_are_shared_and_keep_their_state() {
+    let services = |percent: u8| {
+        of_services(&format!(
+            "    app: {{weighted: {{services: [{{name: m}}, {{name: b}}]}}}}
+    m: {{mirroring: {{service: a, mirrors: [{{name: b, percent: {percent}}}, {{name: a, percent: 5}}]}}}}"
+        ))
+    };
+    let parts = |bench: &Bench| {
+        let RouteTarget::Group(group) = bench.route("app@file").target.clone() else {
+            panic!("not a group");
+        };
+        let RouteTarget::Group(mirroring) = group.members()[0].target.clone() else {
+            panic!("not a group");
+        };
+        (group, mirroring)
+    };
+    let mut bench = Bench::web();
+    bench.load(&services(30));
+    let (before, mirroring) = parts(&bench);
+    let snapshot = Arc::clone(&bench.live.as_ref().unwrap().snapshot);
+    let names: Vec<&str> = snapshot.services.iter().map(|it| &*it.name).collect();
+    assert_eq!(
+        names,
+        ["a@file", "b@file"],
+        "the leaves are services like others"
+    );
+    let names: Vec<&str> = snapshot.groups.iter().map(|it| &*it.name).collect();
+    assert_eq!(names, ["app@file", "m@file"]);
+    let RouteTarget::Service(leaf) = &before.members()[1].target else {
+        panic!("not a service");
+    };
+    assert!(Arc::ptr_eq(leaf, snapshot.service("b@file").unwrap()));
+    assert_eq!(before.members()[1].plan.len(), 1, "middlewares of its own");
+    bench.load(&services(31));
+    let (after, later) = parts(&bench);
+    assert!(
+        Arc::ptr_eq(&before.members()[1].plan, &after.members()[1].plan),
+        "no step has changed"
+    );
+    let (GroupKind::Mirroring(before), GroupKind::Mirroring(after)) =
+        (&mirroring.kind, &later.kind)
+    else {
+        panic!("not a mirroring");
+    };
+    assert!(!Arc::ptr_eq(
+        &before.mirrors[0].share,
+        &after.mirrors[0].share
+    ));
+    assert!(Arc::ptr_eq(
+        &before.mirrors[1].share,
+        &after.mirrors[1].share
+    ));
+    assert!(Arc::ptr_eq(&before.allowance, &after.allowance));
 }

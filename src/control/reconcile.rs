@@ -3,17 +3,17 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     compile::{Compiled, certificate_entries},
     observe::{Metrics, ServerMetrics},
     service::{ConditionChange, Server},
-    snapshot::{Snapshot, catalog::CertificateEntry},
+    snapshot::{Group, Snapshot, catalog::CertificateEntry},
     upstream::probe::Checker,
 };
 
@@ -23,16 +23,24 @@ pub(super) struct Live {
     metrics: Metrics,
     /// What the servers of the current snapshot are counted with, by serial number: a series lives as long as a handle on it.
     servers: HashMap<u64, ServerMetrics>,
+    /// Services made of services whose state is told.
+    followed: Followed,
     /// Snapshots that were replaced and may still be in use by requests.
     retired: Vec<Arc<Snapshot>>,
 }
 
 impl Live {
     pub(super) fn new(metrics: Metrics) -> Self {
+        let followed = Followed::default();
+        let followers = followed.clone();
         Self {
             metrics,
             servers: HashMap::new(),
-            checker: Checker::new(|service, server, change| change.log(service, &server.name)),
+            checker: Checker::new(move |service, server, change| {
+                change.log(service, &server.name);
+                followers.tell();
+            }),
+            followed,
             retired: Vec::new(),
         }
     }
@@ -40,6 +48,8 @@ impl Live {
     /// Follows a swap.
     pub(super) fn follow(&mut self, current: &Compiled, replaced: Arc<Snapshot>) {
         self.checker.reconcile(&current.snapshot.services);
+        self.followed.replace(&current.snapshot);
+        self.followed.tell();
         self.count(&current.snapshot);
         self.retired.push(replaced);
         self.bury();
@@ -85,6 +95,32 @@ impl Live {
     /// Whether old snapshots are still in use.
     pub(super) fn has_retired(&self) -> bool {
         !self.retired.is_empty()
+    }
+}
+
+/// The services made of services that have a health check, to tell when one of them goes down or comes up with its servers.
+#[derive(Debug, Clone, Default)]
+struct Followed(Arc<Mutex<Vec<Arc<Group>>>>);
+
+impl Followed {
+    fn replace(&self, snapshot: &Snapshot) {
+        let groups = snapshot.groups.iter().filter(|group| group.follows);
+        let groups = groups.map(Arc::clone).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = groups;
+    }
+
+    fn tell(&self) {
+        let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in groups.iter() {
+            let service = &group.name;
+            match group.changed() {
+                Some(true) => info!(%service, "the service is up"),
+                Some(false) => {
+                    warn!(%service, "the service is down: none of its services can answer");
+                }
+                None => {}
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod gather;
 mod memo;
 pub mod path;
 pub mod target;
+pub mod transcript;
 
 use std::{
     any::Any,
@@ -27,6 +28,7 @@ pub use fault::{Blame, Fault, FaultKind};
 pub use gather::{Gathered, Whole};
 pub use memo::Memo;
 pub use target::Target;
+pub use transcript::{Lost, Transcript, TranscriptRoom};
 
 /// A response on its way to the client.
 pub type Response = http::Response<Body>;

@@ -22,7 +22,7 @@ use crate::{
     exchange::path::{normalise, normalise_query},
     rule::{Facts, normalise_host, routing_path},
     service::{Readiness, Server, Service},
-    snapshot::{EntryPoint, Route, RouteTarget, Snapshot, catalog::Catalog},
+    snapshot::{EntryPoint, Group, Route, RouteTarget, Snapshot, catalog::Catalog},
     tls::Refusal,
 };
 
@@ -329,7 +329,7 @@ impl Asked {
 fn way(configuration: &Configuration<'_>, route: &Route) -> Way {
     let service = match &route.target {
         RouteTarget::Service(service) => Some(service),
-        RouteTarget::Internal(_) => None,
+        RouteTarget::Group(_) | RouteTarget::Internal(_) => None,
     };
     let servers = service.iter().flat_map(|service| &service.servers);
     Way {
@@ -474,6 +474,7 @@ fn answer(
     match &route.target {
         RouteTarget::Internal(_) => format!("Portway answers itself ({})", way.service),
         RouteTarget::Service(service) => from_service(service, way),
+        RouteTarget::Group(group) => from_group(group),
     }
 }
 
@@ -492,5 +493,12 @@ fn from_service(service: &Service, way: &Way) -> String {
         several => format!(
             "comes from one of the {several} servers of {name}, unless a middleware answers first"
         ),
+    }
+}
+
+fn from_group(group: &Group) -> String {
+    match group.up() {
+        true => format!("comes from a service of {}", group.name),
+        false => format!("503: every service of {} is down", group.name),
     }
 }

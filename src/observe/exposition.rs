@@ -104,6 +104,12 @@ fn services(registry: &Registry, series: &Series, page: &mut Page) {
         for (reason, count) in service.faults.get() {
             page.number(&names::FAULTS, &[name, reason], count as f64);
         }
+        for (reason, count) in service.mirrors.get() {
+            page.number(&names::MIRRORS_GIVEN_UP, &[name, reason], count as f64);
+        }
+        if let Some(up) = service.is_up() {
+            page.number(&names::SERVICE_UP, &[name], f64::from(u8::from(up)));
+        }
     }
     for ((service, url), server) in series.servers.iter() {
         let labels = &[&**service, &**url];

@@ -246,6 +246,16 @@ pub(super) const HOLD_REFUSALS: Metric = counter(
     &["service"],
     "Requests answered at once because too many others waited for a usable server.",
 );
+pub(super) const SERVICE_UP: Metric = gauge(
+    "portway_service_up",
+    &["service"],
+    "1 if a service made of services, with a health check, can answer, else 0.",
+);
+pub(super) const MIRRORS_GIVEN_UP: Metric = counter(
+    "portway_service_mirrors_given_up_total",
+    &["service", "reason"],
+    "Copies of requests that a mirroring service did not send, or not to their end, by reason.",
+);
 pub(super) const SERVER_STATE: Metric = gauge(
     "portway_service_server_state",
     &["service", "url", "reason"],
@@ -391,6 +401,8 @@ pub fn all() -> Vec<Metric> {
         HOLDS,
         HELD_SECONDS,
         HOLD_REFUSALS,
+        SERVICE_UP,
+        MIRRORS_GIVEN_UP,
         SERVER_STATE,
         SERVER_IN_FLIGHT,
         SERVER_OPEN,

@@ -8,7 +8,6 @@ use super::Journey;
 use crate::{
     exchange::{Blame, Body, Fault, FaultKind, Response, fault, forwarded},
     service::{Outcome, PickKey, Server, ServerId, Service},
-    snapshot::Route,
     upstream::{Answer, Failure, Interim, Outgoing},
 };
 
@@ -86,7 +85,6 @@ impl Journey {
     /// Sends the request to a server of `service`, to another one where that is safe, and later where that is worth waiting for.
     pub(super) async fn forward(
         &mut self,
-        route: &Route,
         service: &Arc<Service>,
         interim: Option<&dyn Interim>,
     ) -> Response {
@@ -100,12 +98,13 @@ impl Journey {
         service.budget.request();
         let mut course = Course::new(self.exchange.body.take());
         self.avoid(service, &mut course);
-        if let Some(response) = self.attempts(route, service, interim, &mut course).await {
+        if let Some(response) = self.attempts(service, interim, &mut course).await {
             self.remember(&mut course);
             return response;
         }
         self.server = None;
         if course.body.is_some()
+            && !self.is_copy
             && let Some(response) = Box::pin(self.hold(service, interim, &mut course)).await
         {
             self.remember(&mut course);
@@ -113,10 +112,10 @@ impl Journey {
         }
         self.remember(&mut course);
         if course.attempts == 0 {
-            self.count_failure(route, course.fault);
+            self.count_failure(service, course.fault);
         }
         if self.origin.retries > 0 {
-            route.service_metrics.retries_exhausted();
+            service.metrics.retries_exhausted();
         }
         self.server = None;
         match service.excuse() {
@@ -154,7 +153,6 @@ impl Journey {
     /// may still be sent.
     pub(super) async fn attempts(
         &mut self,
-        route: &Route,
         service: &Service,
         interim: Option<&dyn Interim>,
         course: &mut Course,
@@ -170,7 +168,7 @@ impl Journey {
             course.attempts += 1;
             if course.attempts > 1 {
                 self.origin.retries += 1;
-                route.service_metrics.retried();
+                service.metrics.retried();
             }
             let kept = replayable(&body);
             match self.attempt(service, &server, body, interim).await {
@@ -182,10 +180,10 @@ impl Journey {
                 }
                 Err(mut failure) => {
                     course.fault = failure.fault;
-                    self.count_failure(route, failure.fault);
+                    self.count_failure(service, failure.fault);
                     course.sent += u32::from(!failure.unprocessed);
                     let whole = kept.or_else(|| failure.body.take())?;
-                    let Some(next) = self.next_try(route, service, course, &failure) else {
+                    let Some(next) = self.next_try(service, course, &failure) else {
                         course.spare = Some(whole);
                         return None;
                     };
@@ -201,8 +199,8 @@ impl Journey {
         None
     }
 
-    pub(super) fn count_failure(&self, route: &Route, fault: Fault) {
-        route.service_metrics.failed(fault.reason());
+    pub(super) fn count_failure(&self, service: &Service, fault: Fault) {
+        service.metrics.failed(fault.reason());
         if fault.kind == FaultKind::BodyTimeout && fault.blame == Blame::Client {
             self.worker.timed_out(
                 self.entry_point,
@@ -296,13 +294,7 @@ impl Journey {
     }
 
     /// What comes after a failure; none if that was the last try.
-    fn next_try(
-        &self,
-        route: &Route,
-        service: &Service,
-        course: &Course,
-        failure: &Failure,
-    ) -> Option<Next> {
+    fn next_try(&self, service: &Service, course: &Course, failure: &Failure) -> Option<Next> {
         let other = service.can_pick(&self.key(course.tried.ids()));
         // A connection that went stale says nothing about its server, and no client loses its session over it.
         let same =
@@ -313,12 +305,12 @@ impl Journey {
             _ if service.may_hold() || self.is_outdated() => Next::Later,
             _ => return None,
         };
-        self.may_retry(route, service, failure).then_some(next)
+        self.may_retry(service, failure).then_some(next)
     }
 
     /// Whether the request may be sent once more: never when it may have been processed and repeating it could do harm, and never
     /// beyond the budget.
-    fn may_retry(&self, route: &Route, service: &Service, failure: &Failure) -> bool {
+    fn may_retry(&self, service: &Service, failure: &Failure) -> bool {
         if failure.answered {
             return false;
         }
@@ -335,7 +327,7 @@ impl Journey {
             _ => false,
         };
         if allowed && !service.budget.withdraw() {
-            route.service_metrics.retry_refused();
+            service.metrics.retry_refused();
             return false;
         }
         allowed

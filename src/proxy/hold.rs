@@ -118,10 +118,7 @@ impl Journey {
 
     /// Waits until it is worth looking up.
     async fn pause(&self, waiting: &mut Waiting) -> Call {
-        let _held = self
-            .route
-            .as_ref()
-            .map(|route| route.service_metrics.held());
+        let _held = waiting.service.metrics.held();
         let left = waiting.deadline.saturating_duration_since(Instant::now());
         // Not all at the same time.
         let tick = TICK.mul_f64(0.5 + fastrand::f64());
@@ -138,8 +135,7 @@ impl Journey {
         interim: Option<&dyn Interim>,
         course: &mut Course,
     ) -> Option<Response> {
-        let route = self.route.clone()?;
-        let response = self.attempts(&route, service, interim, course).await;
+        let response = self.attempts(service, interim, course).await;
         if response.is_none() {
             self.server = None;
         }
@@ -152,16 +148,23 @@ impl Journey {
             return None;
         }
         let newest = self.worker.snapshot();
-        let route = newest.route(&self.route.as_ref()?.name);
-        let found = match route.map(|route| (route, &route.target)) {
-            Some((route, RouteTarget::Service(service))) => {
-                self.route = Some(Arc::clone(route));
-                Arc::clone(service)
-            }
+        let route = self.route.as_ref()?;
+        let newer = newest.route(&route.name).map(Arc::clone);
+        let found = match newer.as_ref().map(|newer| &newer.target) {
+            // Where the router leads now, if what is waited for is what it led to.
+            Some(RouteTarget::Service(now)) if route.leads_to(service) => Arc::clone(now),
             // Without its router the service may still be there; without either, the request waits for them to come back.
-            _ => Arc::clone(newest.service(&service.name)?),
+            target => {
+                let same = newest.service(&service.name).map(Arc::clone);
+                // One of several services may be replaced by another.
+                same.or_else(|| target?.leaf().map(Arc::clone))?
+            }
         };
+        if let Some(newer) = newer {
+            self.route = Some(newer);
+        }
         self.snapshot = newest;
+        self.leads_to(&found);
         Some(found)
     }
 
@@ -171,9 +174,7 @@ impl Journey {
     }
 
     fn announce(&self, service: &Service) {
-        if let Some(route) = &self.route {
-            route.service_metrics.hold_began();
-        }
+        service.metrics.hold_began();
         if service.room.may_announce(Instant::now()) {
             tracing::warn!(service = %service.name, timeout = ?service.hold.timeout, "no server is usable: requests wait");
         }
@@ -181,9 +182,7 @@ impl Journey {
 
     /// The room is full.
     fn turned_away(&mut self, service: &Service) -> Response {
-        if let Some(route) = &self.route {
-            route.service_metrics.hold_refused();
-        }
+        service.metrics.hold_refused();
         if service.room.may_complain(Instant::now()) {
             tracing::warn!(
                 service = %service.name,
@@ -207,9 +206,7 @@ impl Journey {
 
     fn unavailable(&mut self, service: &Service) -> Response {
         let fault = Fault::ours(FaultKind::NoServer);
-        if let Some(route) = self.route.clone() {
-            self.count_failure(&route, fault);
-        }
+        self.count_failure(service, fault);
         self.origin.fault = Some(fault);
         fault::unavailable(service.excuse().map(|reason| &**reason))
     }

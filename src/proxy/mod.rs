@@ -2,6 +2,7 @@
 
 mod around;
 mod attempt;
+mod group;
 mod hold;
 pub mod layer;
 mod record;
@@ -13,9 +14,10 @@ use http::StatusCode;
 
 use crate::{
     exchange::{Body, Exchange, Fault, Response, fault, forwarded},
-    middleware::{Flow, detect_type},
+    middleware::{Flow, Middleware, detect_type},
+    observe::ServiceMetrics,
     rule::{Facts, normalise_host, routing_path},
-    service::InFlight,
+    service::{InFlight, Service},
     snapshot::{EntryPoint, Internal, Route, RouteTarget, Snapshot},
     upstream::{Interim, Tunnel},
 };
@@ -31,7 +33,13 @@ pub struct Journey {
     entry_point: usize,
     pub exchange: Exchange,
     route: Option<Arc<Route>>,
+    /// The service that the request was sent to, if it is another than its route names.
+    service: Option<Arc<Service>>,
     server: Option<InFlight>,
+    /// Copies for mirrors, sent when the client has its answer.
+    mirrors: Vec<group::Pending>,
+    /// Whether it is such a copy: nobody waits for its answer.
+    is_copy: bool,
     /// Servers that were tried before the plan ran once more; `None` unless it may.
     avoided: Option<Box<attempt::Tried>>,
     /// Set when the server agreed to speak another protocol.
@@ -49,7 +57,10 @@ impl Journey {
             entry_point,
             exchange,
             route: None,
+            service: None,
             server: None,
+            mirrors: Vec::new(),
+            is_copy: false,
             avoided: None,
             tunnel: None,
             arrival: None,
@@ -95,26 +106,25 @@ impl Journey {
         if let Some(refusal) = self.refused_by(&route) {
             return refusal;
         }
-        self.run(&route, 0, interim).await
+        let leg = Leg {
+            steps: &route.plan,
+            target: &route.target,
+        };
+        self.run(leg, interim).await
     }
 
-    /// Runs the plan from the step `first` on and reaches what it leads to, then the response hooks of the steps that were passed.
-    async fn run(
-        &mut self,
-        route: &Arc<Route>,
-        first: usize,
-        interim: Option<&dyn Interim>,
-    ) -> Response {
-        let (passed, end) = self.run_plan(route, first).await;
+    /// Runs the steps of a leg and reaches what it leads to, then the response hooks of the steps that were passed.
+    async fn run(&mut self, leg: Leg<'_>, interim: Option<&dyn Interim>) -> Response {
+        let (passed, end) = self.run_plan(leg.steps).await;
         let mut response = match end {
-            End::Passed => self.reach(route, interim).await,
+            End::Passed => self.reach(leg.target, interim).await,
             End::Answered(response) => *response,
-            End::Around => Box::pin(self.around(route, passed, interim)).await,
+            End::Around => Box::pin(self.around(leg.from(passed), interim)).await,
         };
         if self.exchange.detect_type {
             Box::pin(detect_type(&mut response)).await;
         }
-        for step in route.plan[first..passed].iter().rev() {
+        for step in leg.steps[..passed].iter().rev() {
             step.response(&mut self.exchange, &mut response);
         }
         response
@@ -171,9 +181,9 @@ impl Journey {
         }
     }
 
-    /// Runs the request hooks from the step `first` on; the step that ended this, and how.
-    async fn run_plan(&mut self, route: &Route, first: usize) -> (usize, End) {
-        for (index, step) in route.plan.iter().enumerate().skip(first) {
+    /// Runs the request hooks; the step that ended this, and how.
+    async fn run_plan(&mut self, steps: &[Middleware]) -> (usize, End) {
+        for (index, step) in steps.iter().enumerate() {
             let mut flow = step.request(&mut self.exchange);
             loop {
                 match flow {
@@ -188,12 +198,17 @@ impl Journey {
                 }
             }
         }
-        (route.plan.len(), End::Passed)
+        (steps.len(), End::Passed)
     }
 
-    async fn reach(&mut self, route: &Route, interim: Option<&dyn Interim>) -> Response {
-        match &route.target {
-            RouteTarget::Service(service) => self.forward(route, service, interim).await,
+    /// The answer of `target` to the request as it is now.
+    async fn reach(&mut self, target: &RouteTarget, interim: Option<&dyn Interim>) -> Response {
+        match target {
+            RouteTarget::Service(service) => {
+                self.leads_to(service);
+                self.forward(service, interim).await
+            }
+            RouteTarget::Group(group) => self.enter(group, interim).await,
             RouteTarget::Internal(Internal::Noop) => empty(StatusCode::IM_A_TEAPOT),
             RouteTarget::Internal(internal) => {
                 self.worker
@@ -203,9 +218,40 @@ impl Journey {
         }
     }
 
+    /// Notes the service that the request is counted for, unless it is the one its route names.
+    fn leads_to(&mut self, service: &Arc<Service>) {
+        let route = self.route.as_ref();
+        let own = route.is_some_and(|route| route.leads_to(service));
+        self.service = (!own).then(|| Arc::clone(service));
+    }
+
+    /// What the service counts with that the request was sent to, or is meant for.
+    fn service_metrics(&self) -> Option<&ServiceMetrics> {
+        let meant = || self.route.as_ref().map(|route| &route.service_metrics);
+        let reached = self.service.as_ref().map(|service| &service.metrics);
+        reached.or_else(meant)
+    }
+
     fn give_up(&mut self, fault: Fault) -> Response {
         self.origin.fault = Some(fault);
         fault.response()
+    }
+}
+
+/// What is left of the way of a request: steps, and what they lead to.
+#[derive(Clone, Copy)]
+struct Leg<'a> {
+    steps: &'a [Middleware],
+    target: &'a RouteTarget,
+}
+
+impl Leg<'_> {
+    /// The way from the step at `index` on.
+    fn from(self, index: usize) -> Self {
+        Self {
+            steps: &self.steps[index..],
+            ..self
+        }
     }
 }
 

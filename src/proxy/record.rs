@@ -79,6 +79,12 @@ impl Origin {
         self.waited += since.elapsed();
         self.url = Some(Arc::clone(url));
     }
+
+    /// The request goes on as if no server had been asked; whether one was.
+    pub(super) fn forget_answer(&mut self) -> bool {
+        self.status = None;
+        self.url.take().is_some()
+    }
 }
 
 impl Journey {
@@ -138,7 +144,10 @@ impl Journey {
     }
 
     /// The exchange is over: counts it and writes it down.
-    pub fn finish(self, sent: Sent) {
+    pub fn finish(mut self, sent: Sent) {
+        if !self.mirrors.is_empty() && sent.complete {
+            self.send_copies();
+        }
         let Some(arrival) = &self.arrival else { return };
         let duration = self.exchange.started.elapsed();
         self.count(arrival, &sent, duration);
@@ -171,7 +180,10 @@ impl Journey {
             route.router_traffic.record(&sample);
             // What a middleware answered, or nobody could, was not handled by the service.
             if self.origin.url.is_some() {
-                route.service_traffic.record(&sample);
+                match &self.service {
+                    None => route.service_traffic.record(&sample),
+                    Some(service) => service.metrics.traffic().record(&sample),
+                }
             }
         }
     }
@@ -225,7 +237,7 @@ impl Journey {
     fn origin_record(&self, sent: &Sent) -> Option<observe::Origin> {
         let (route, url) = (self.route.as_ref()?, self.origin.url.as_ref()?);
         Some(observe::Origin {
-            service: Arc::clone(&route.service),
+            service: Arc::clone(self.service.as_ref().map_or(&route.service, |it| &it.name)),
             url: Arc::clone(url),
             duration: self.origin.waited,
             status: self.origin.status.unwrap_or(sent.status).as_u16(),

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::layer::Stack;
 use crate::{
     challenge::Challenges,
-    exchange::{Exchange, Response, forwarded::Forwarding},
+    exchange::{Exchange, Response, TranscriptRoom, forwarded::Forwarding},
     observe::{AccessLog, Metrics},
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
     upstream::{Upstream, resolve::Doubts},
@@ -26,6 +26,8 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// How soon after a new configuration.
 const SETTLE: Duration = Duration::from_millis(10);
+/// Bytes of request bodies that are kept at a time, for mirrors and fallbacks.
+const MOST_KEPT: u64 = 64 << 20;
 
 /// Answers for `api@internal` and its kin. Lives with the control thread's rooms, which the request path does not know.
 pub trait Internals: Send + Sync {
@@ -63,6 +65,8 @@ pub struct Worker {
     pub(super) metrics: Metrics,
     /// Layers of the embedder around every request.
     pub(super) stack: Option<Stack>,
+    /// Room for what is kept of bodies that may be sent twice.
+    pub(super) transcripts: TranscriptRoom,
     /// What certificate authorities wait to see.
     pub challenges: Challenges,
     /// By entry point.
@@ -87,6 +91,7 @@ impl Worker {
             metrics: parts.metrics,
             stack: parts.stack,
             challenges: parts.challenges,
+            transcripts: TranscriptRoom::new(MOST_KEPT),
             connections: Cell::new(0),
             closed: Notify::new(),
             warned: Cell::new(None),

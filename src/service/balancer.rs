@@ -112,6 +112,15 @@ impl Balancer {
         self.pick_any(servers, client, eligible)
     }
 
+    /// Picks one of the positions that `admit` admits, where they do not stand for servers: in turn, or by the client's address.
+    pub(super) fn choose(&self, client: IpAddr, admit: impl Fn(usize) -> bool) -> Option<usize> {
+        let admit = |index: usize| self.counts(index) && admit(index);
+        match self.strategy {
+            Strategy::Rendezvous => self.rendezvous(client, admit),
+            _ => self.cycle.next(&self.weights, admit),
+        }
+    }
+
     fn pick_any(
         &self,
         servers: &[Arc<Server>],

@@ -106,26 +106,27 @@ impl Room {
 
     /// Whether it is time that one of those who wait tries a server that may refuse; true for one of them.
     pub fn may_scout(&self, now: Instant) -> bool {
-        self.turn(&self.scouted, SCOUT_EVERY, now)
+        turn(self.epoch, &self.scouted, SCOUT_EVERY, now)
     }
 
     /// Whether the log may hear that requests wait.
     pub fn may_announce(&self, now: Instant) -> bool {
-        self.turn(&self.announced, SPEAK_EVERY, now)
+        turn(self.epoch, &self.announced, SPEAK_EVERY, now)
     }
 
     /// Whether the log may hear that requests could not wait, or not for long enough.
     pub fn may_complain(&self, now: Instant) -> bool {
-        self.turn(&self.complained, SPEAK_EVERY, now)
+        turn(self.epoch, &self.complained, SPEAK_EVERY, now)
     }
+}
 
-    fn turn(&self, last: &AtomicU64, pause: Duration, now: Instant) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(now.saturating_duration_since(self.epoch)).saturating_add(1);
-        let before = last.load(Relaxed);
-        (before == 0 || now.saturating_sub(before) >= millis(pause))
-            && last.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
-    }
+/// Whether `pause` has gone by since the last turn, which is noted in `last`; true for one of several that ask at once.
+pub(super) fn turn(epoch: Instant, last: &AtomicU64, pause: Duration, now: Instant) -> bool {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let now = millis(now.saturating_duration_since(epoch)).saturating_add(1);
+    let before = last.load(Relaxed);
+    (before == 0 || now.saturating_sub(before) >= millis(pause))
+        && last.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
 }
 
 /// A request in the room; dropping it leaves.
@@ -156,7 +157,7 @@ impl Drop for Seat {
 
 /// One attempt of all who wait in this time at a server that nobody vouches for.
 const SCOUT_EVERY: Duration = Duration::from_millis(50);
-const SPEAK_EVERY: Duration = Duration::from_secs(10);
+pub(super) const SPEAK_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,11 @@
 mod balancer;
 mod budget;
 mod check;
+mod choice;
 mod condition;
 mod health;
 mod hold;
+mod mirror;
 mod server;
 mod sticky;
 mod transport;
@@ -22,6 +24,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 
+use crate::observe::ServiceMetrics;
+
 use self::{
     balancer::Balancer,
     server::ServerParts,
@@ -31,9 +35,11 @@ pub use self::{
     balancer::Strategy,
     budget::{BudgetSettings, RetryBudget},
     check::{CheckMode, HealthCheck},
+    choice::{Choice, ChoiceSettings, Chosen},
     condition::Condition,
     health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness, Thresholds},
     hold::{HoldSettings, Room, Seat},
+    mirror::{Allowance, Permit, Share},
     server::{InFlight, Outcome, Scheme, Server, ServerId, ServerUrl, ServerUrlError, Slots},
     sticky::StickySettings,
     transport::Transport,
@@ -57,6 +63,7 @@ pub struct Service {
     pub hold: HoldSettings,
     /// Where requests wait while no server is usable.
     pub room: Arc<Room>,
+    pub metrics: ServiceMetrics,
     balancer: Balancer,
     sticky: Option<Sticky>,
     /// What the provider says of each server.
@@ -178,8 +185,15 @@ impl Service {
                 || Arc::new(Room::new(now)),
                 |service| Arc::clone(&service.room),
             ),
+            metrics: ServiceMetrics::default(),
             name: settings.name,
         }
+    }
+
+    /// Gives it what it counts with.
+    #[must_use]
+    pub fn counted_with(self, metrics: ServiceMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Lets the servers that were there before be in the condition that this service says, and tells those that changed. To be called

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod cell;
 mod demand;
+mod group;
 pub mod table;
 
 use std::sync::{Arc, OnceLock};
@@ -22,6 +23,7 @@ use crate::{
 use catalog::Catalog;
 pub use cell::{CachedSnapshot, SnapshotCell};
 pub use demand::Demand;
+pub use group::{Failover, FailoverErrors, Group, GroupKind, Member, Mirror, Mirroring, Told};
 use table::Table;
 
 /// All that the request path reads: one configuration, compiled. A request uses one snapshot from start to end.
@@ -35,6 +37,8 @@ pub struct Snapshot {
     pub routes: Box<[Arc<Route>]>,
     /// Every service a route uses, in name order.
     pub services: Box<[Arc<Service>]>,
+    /// Every service made of services that a route uses, in name order.
+    pub groups: Box<[Arc<Group>]>,
     /// What the snapshot was made from and what was found wrong, for whoever asks.
     pub ledger: Ledger,
     /// The ledger as the API shows it, made when somebody asks.
@@ -83,6 +87,14 @@ impl Snapshot {
             .services
             .binary_search_by(|service| (*service.name).cmp(name));
         at.ok().map(|at| &self.services[at])
+    }
+
+    /// The service made of services of this qualified name, if a route uses it.
+    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+        let at = self
+            .groups
+            .binary_search_by(|group| (*group.name).cmp(name));
+        at.ok().map(|at| &self.groups[at])
     }
 }
 
@@ -146,10 +158,19 @@ pub struct Route {
     pub service_metrics: ServiceMetrics,
 }
 
+impl Route {
+    /// Whether it leads to this service, in this or another snapshot's form, and nowhere else.
+    pub fn leads_to(&self, service: &Arc<Service>) -> bool {
+        matches!(&self.target, RouteTarget::Service(own) if Arc::ptr_eq(own, service) || own.name == service.name)
+    }
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone)]
 pub enum RouteTarget {
     Service(Arc<Service>),
+    /// Services made of services.
+    Group(Arc<Group>),
     Internal(Internal),
 }
 

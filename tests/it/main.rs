@@ -43,6 +43,7 @@ mod replica;
 mod retry;
 mod rollout;
 mod routing;
+mod service_kinds;
 mod services;
 mod side_by_side;
 mod storm;

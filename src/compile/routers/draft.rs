@@ -8,11 +8,10 @@ use crate::{
         Rooms, Stage,
         doors::{Door, split},
         internal,
-        middlewares::Missing,
         plan::Planner,
     },
     config::{
-        About, Diagnostic, Kind, Place,
+        Diagnostic, Kind, Place,
         definitions::{Defined, Name, Suggestions, base_name, nearest, qualify, tls_name},
         routing::{Router, RouterTls},
     },
@@ -248,32 +247,15 @@ impl<'a> Drafter<'a> {
             return None;
         }
         let name = qualify(&router.service, &definition.provider);
-        let missing = if name.ends_with(INTERNAL_SUFFIX) {
-            match internal::service(base_name(&name), self.stage.input.install) {
-                Ok(service) => {
-                    return Some(Destination {
-                        target: RouteTarget::Internal(service),
-                        name: name.into(),
-                        steps: Vec::new(),
-                    });
-                }
-                Err(message) => Missing {
-                    about: About::Value,
-                    message: message.into_owned(),
-                    hint: None,
-                },
+        let missing = match self.rooms.services.find(&name) {
+            Ok(found) => {
+                return Some(Destination {
+                    name: found.name,
+                    target: found.target,
+                    steps: found.steps.to_vec(),
+                });
             }
-        } else {
-            match self.rooms.services.find(&name) {
-                Ok((service, steps)) => {
-                    return Some(Destination {
-                        name: Arc::clone(&service.name),
-                        target: RouteTarget::Service(service),
-                        steps: steps.to_vec(),
-                    });
-                }
-                Err(missing) => missing,
-            }
+            Err(missing) => missing,
         };
         let finding = missing.about(definition.error(Kind::Router, "service", ""));
         report(match self.blamed(definition, &name) {
@@ -391,7 +373,7 @@ impl<'a> Drafter<'a> {
         target: &RouteTarget,
     ) -> Signals {
         let signals = door.signals(definition.object.observability.as_ref());
-        if matches!(target, RouteTarget::Service(_)) {
+        if !matches!(target, RouteTarget::Internal(_)) {
             return signals;
         }
         let install = self.stage.input.install;
@@ -406,6 +388,5 @@ impl<'a> Drafter<'a> {
     }
 }
 
-const INTERNAL_SUFFIX: &str = "@internal";
 /// Above it there are our own routers.
 const HIGHEST_PRIORITY: i64 = i64::MAX - 1000;

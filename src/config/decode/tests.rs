@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::install::Install;
-use crate::config::routing::{Middleware, Router, Service};
+use crate::config::routing::{Middleware, Router, ServersTransport};
 use crate::config::tree::{Format, Source, parse};
 
 fn tree(yaml: &str) -> Node {
@@ -121,10 +121,7 @@ fn structs_are_enabled_by_presence() {
 
 #[test]
 fn known_parts_without_support_give_one_warning_and_are_kept() {
-    let decoded = decode::<Service>(
-        &tree("weighted:\n  services:\n    - name: a\n      weight: 3"),
-        "x",
-    );
+    let decoded = decode::<ServersTransport>(&tree("spiffe:\n  ids:\n    - spiffe://a/b"), "x");
     let messages: Vec<_> = decoded
         .diagnostics
         .iter()
@@ -132,12 +129,10 @@ fn known_parts_without_support_give_one_warning_and_are_kept() {
         .collect();
     assert_eq!(
         messages,
-        ["f.yml:1:1: warning: x.weighted: is known, but not supported by this version"]
+        ["f.yml:1:1: warning: x.spiffe: is known, but not supported by this version"]
     );
-    assert_eq!(
-        serde_json::to_value(decoded.value.unwrap()).unwrap(),
-        json!({"weighted": {"services": [{"name": "a", "weight": 3}]}})
-    );
+    let kept = serde_json::to_value(decoded.value.unwrap()).unwrap();
+    assert_eq!(kept["spiffe"], json!({"ids": ["spiffe://a/b"]}));
 }
 
 #[test]

@@ -62,6 +62,7 @@ const ANY: &[&str] = &[
     "http.routers.*.observability.traceVerbosity",
     "http.services.*.loadBalancer.healthCheck.mode",
     "http.services.*.loadBalancer.sticky.cookie.sameSite",
+    "http.services.*.weighted.sticky.cookie.sameSite",
     "tls.options.*.minVersion",
     "tls.options.*.maxVersion",
 ];

@@ -94,7 +94,6 @@ fn mistakes_are_isolated_per_object() {
             "r.yml:9:5: error: http.routers.good: `good` is given twice (the first is at r.yml:3:5)",
             "r.yml:11:5: warning: http.routers.empty: has no value and is ignored (give it options, or remove it)",
             "r.yml:17:5: error: http.services.two: a service has exactly one kind, found `loadBalancer` and `weighted`",
-            "r.yml:19:7: warning: http.services.two.weighted: is known, but not supported by this version",
             "r.yml:23:21: error: http.services.worn.loadBalancer.healthCheck.interval: expected a duration such as `30s`, `1m30s` or `500ms`, found \"10x\"",
             "r.yml:24:17: error: http.services.worn.loadBalancer.healthCheck.port: expected a whole number from 0 to 65535, found \"70000\"",
             "r.yml:28:9: error: http.middlewares.auth.basicAuth.usrs: unknown option (did you mean `users`?)",

@@ -22,9 +22,10 @@ pub use self::middleware::{
     StripPrefixRegex, SubjectInfo,
 };
 pub use self::service::{
-    Condition, Cookie, ForwardingTimeouts, HealthCheck, HealthCheckMode, LoadBalancer,
-    PassiveHealthCheck, ResponseForwarding, SameSite, Server, ServersTransport, Service,
-    ServiceKind, Sticky, Strategy,
+    Condition, Cookie, Failover, FailoverErrors, Follow, ForwardingTimeouts, HealthCheck,
+    HealthCheckMode, HighestRandomWeight, LoadBalancer, Mirror, Mirroring, PassiveHealthCheck,
+    ResponseForwarding, SameSite, Server, ServersTransport, Service, ServiceKind, Sticky, Strategy,
+    Weighted, WeightedService,
 };
 pub use self::tls::{
     Certificate, ClientAuth, ClientAuthType, GeneratedCertificate, Tls, TlsOptions, TlsStore,

@@ -300,6 +300,16 @@ impl ServiceMetrics {
         self.with(|series| series.hold_refusals.increment());
     }
 
+    /// A service made of services is up, or is not.
+    pub fn is_up(&self, up: bool) {
+        self.with(|series| series.up.set(if up { UP } else { DOWN }));
+    }
+
+    /// A request was not mirrored that should have been, or not to its end: `busy`, `body`, `memory`, `unread`, `timeout`.
+    pub fn mirror_given_up(&self, reason: &'static str) {
+        self.with(|series| series.mirrors.increment(reason));
+    }
+
     /// An attempt failed; `reason` is the fault's.
     pub fn failed(&self, reason: &'static str) {
         self.with(|series| series.faults.increment(reason));
@@ -571,6 +581,22 @@ pub(super) struct ServiceSeries {
     pub(super) holds: Counter,
     pub(super) held_micros: Counter,
     pub(super) hold_refusals: Counter,
+    pub(super) mirrors: ReasonCounter,
+    /// [`UP`] or [`DOWN`] of a service made of services; of others nothing.
+    up: Gauge,
+}
+
+const UP: i64 = 1;
+const DOWN: i64 = -1;
+
+impl ServiceSeries {
+    pub(super) fn is_up(&self) -> Option<bool> {
+        match self.up.get() {
+            UP => Some(true),
+            DOWN => Some(false),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]

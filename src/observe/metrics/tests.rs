@@ -263,6 +263,18 @@ fn logs_and_sources(metrics: &Metrics) {
     }]);
 }
 
+fn everything_of(service: &super::ServiceMetrics) {
+    service.retried();
+    service.retries_exhausted();
+    service.retry_refused();
+    service.hold_began();
+    service.hold_refused();
+    drop(service.held());
+    service.failed("reset");
+    service.is_up(false);
+    service.mirror_given_up("busy");
+}
+
 #[test]
 fn every_metric_can_appear_and_only_known_ones_do() {
     let metrics = Metrics::new(&Prometheus {
@@ -273,13 +285,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     entry_point.connection_refused("connection_limit");
     entry_point.timed_out("header");
     let service = metrics.service(&"s".into());
-    service.retried();
-    service.retries_exhausted();
-    service.retry_refused();
-    service.hold_began();
-    service.hold_refused();
-    drop(service.held());
-    service.failed("reset");
+    everything_of(&service);
     let router = metrics.router(&"r".into(), &"s".into());
     for traffic in [entry_point.traffic(), &router, service.traffic()] {
         traffic.record(&Sample {

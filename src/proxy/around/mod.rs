@@ -4,27 +4,19 @@
 
 mod retry;
 
-use std::sync::Arc;
-
-use super::Journey;
+use super::{Journey, Leg};
 use crate::{
     exchange::{Fault, FaultKind, Response},
     middleware::Middleware,
-    snapshot::Route,
     upstream::Interim,
 };
 
 impl Journey {
-    /// Goes on where the step at `index` answered [`Flow::Around`](crate::middleware::Flow::Around).
-    pub(super) async fn around(
-        &mut self,
-        route: &Arc<Route>,
-        index: usize,
-        interim: Option<&dyn Interim>,
-    ) -> Response {
-        let rest = index + 1;
-        match &route.plan[index] {
-            Middleware::Retry(retry) => self.retry(retry, (route, rest), interim).await,
+    /// Goes on where the first step of `leg` answered [`Flow::Around`](crate::middleware::Flow::Around).
+    pub(super) async fn around(&mut self, leg: Leg<'_>, interim: Option<&dyn Interim>) -> Response {
+        let rest = leg.from(1);
+        match &leg.steps[0] {
+            Middleware::Retry(retry) => self.retry(retry, rest, interim).await,
             _ => self.give_up(Fault::ours(FaultKind::Internal)),
         }
     }

@@ -1,21 +1,20 @@
 //! `retry`: runs the rest of the plan again.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use crate::{
     exchange::{Gathered, Response, Whole},
     middleware::retry::{Attempt, Retry},
-    proxy::Journey,
-    snapshot::Route,
+    proxy::{Journey, Leg},
     upstream::Interim,
 };
 
 impl Journey {
-    /// Runs the plan from the step `rest` on as often as `retry` says. Servers that were tried are left out while there are others.
+    /// Runs the `rest` of the way as often as `retry` says. Servers that were tried are left out while there are others.
     pub(super) async fn retry(
         &mut self,
         retry: &Retry,
-        (route, rest): (&Arc<Route>, usize),
+        rest: Leg<'_>,
         interim: Option<&dyn Interim>,
     ) -> Response {
         let saved = self.exchange.save();
@@ -32,7 +31,7 @@ impl Journey {
             (self.origin.fault, self.origin.unsent) = (None, false);
             // What an attempt says before its answer is only true of the last one.
             let interim = interim.filter(|_| retry.is_last(number));
-            let response = self.run(route, rest, interim).await;
+            let response = self.run(rest, interim).await;
             let made = Attempt {
                 number,
                 status: response.status(),
@@ -50,7 +49,9 @@ impl Journey {
                 self.exchange.body = whole.body();
             }
             self.origin.retries += 1;
-            route.service_metrics.retried();
+            if let Some(metrics) = self.service_metrics() {
+                metrics.retried();
+            }
             number += 1;
         };
         self.avoided = outer;

@@ -43,7 +43,7 @@ fn servers(decoded: &DecodedRouting) -> Vec<&str> {
             .iter()
             .map(|server| server.url.as_str())
             .collect(),
-        ServiceKind::Unsupported { .. } => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

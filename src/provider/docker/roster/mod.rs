@@ -402,7 +402,7 @@ impl Roster {
         let services = contribution.decoded.routing.http.services.values();
         let holds = services.map(|service| match &service.value.kind {
             ServiceKind::LoadBalancer(balancer) => balancer.hold.or(self.settings.hold),
-            ServiceKind::Unsupported { .. } => self.settings.hold,
+            _ => self.settings.hold,
         });
         let longest = holds.map(|hold| hold.timeout().at_least_zero()).max();
         let longest = longest.unwrap_or_default();

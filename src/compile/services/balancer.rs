@@ -1,193 +1,35 @@
-//! Services: every one checked, those that routers use built, with servers and their state taken over from the previous snapshot.
+//! `loadBalancer`: from configuration to settings.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    Stage, fallback,
-    middlewares::{Middlewares, Missing},
-    transports::Transports,
-};
 use crate::{
+    compile::{Stage, transports::Transports},
     config::{
-        About, Diagnostic, Kind,
-        definitions::{Defined, Definitions, Name, Suggestions},
-        routing::{self, LoadBalancer, SameSite, ServiceKind},
+        Diagnostic, Kind,
+        definitions::Defined,
+        routing::{self, LoadBalancer, SameSite},
         units::Span,
     },
     service::{
         BudgetSettings, CheckMode, Condition, HealthCheck, HoldSettings, PassiveSettings, Scheme,
-        ServerSettings, ServerUrl, Service, ServiceSettings, StickySettings, Strategy, Thresholds,
+        ServerSettings, ServerUrl, ServiceSettings, StickySettings, Strategy, Thresholds,
     },
 };
 
-/// Every service that can be used.
-pub(super) struct Services<'a> {
-    stage: &'a Stage<'a>,
-    ready: BTreeMap<Arc<str>, Ready>,
-    suggestions: Suggestions<'a>,
-    built: RefCell<ByName>,
-}
-
-type ByName = BTreeMap<Name, Arc<Service>>;
-
-/// A service and the steps that run just before its balancer.
-pub(super) type Found<'s> = (Arc<Service>, &'s [Name]);
-
-/// A service that can be built.
-struct Ready {
-    settings: ServiceSettings,
-    /// The steps that run just before the balancer.
-    steps: Vec<Arc<str>>,
-}
-
-impl<'a> Services<'a> {
-    /// Checks all services, used or not.
-    pub(super) fn build(
-        stage: &'a Stage<'a>,
-        transports: &Transports<'_>,
-        middlewares: &Middlewares<'_>,
-        good: &mut Definitions,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Self {
-        let wanted = &stage.wanted.services;
-        let mut ready = BTreeMap::new();
-        let last = stage.last.map(|last| &last.services);
-        for forms in fallback::forms(Kind::Service, wanted, stage.wanted, last) {
-            let name = Arc::clone(forms.name);
-            let built = forms.build(findings, |definition, findings| {
-                let settings = Draft {
-                    stage,
-                    definition,
-                    findings,
-                }
-                .settings(transports);
-                let steps = service_steps(definition, middlewares, findings);
-                Some(Ready {
-                    settings: settings?,
-                    steps: steps?,
-                })
-            });
-            if let Some((service, definition)) = built {
-                good.services.insert(Arc::clone(&name), definition);
-                ready.insert(name, service);
-            }
-        }
-        Self {
-            stage,
-            ready,
-            suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
-            built: RefCell::default(),
-        }
-    }
-
-    /// The service of this qualified name and the steps before its balancer.
-    pub(super) fn find(&self, name: &str) -> Result<Found<'_>, Missing> {
-        let Some((name, ready)) = self.ready.get_key_value(name) else {
-            return Err(self.missing(name));
-        };
-        let mut built = self.built.borrow_mut();
-        let service = built.entry(Arc::clone(name)).or_insert_with(|| {
-            let input = self.stage.input;
-            let previous = input
-                .previous
-                .and_then(|previous| previous.snapshot.service(name));
-            let previous = previous.map(|service| &**service);
-            let service = Service::build(
-                ready.settings.clone(),
-                previous,
-                &input.workshop.slots,
-                input.now,
-            );
-            let metrics = &input.workshop.metrics;
-            for server in &service.servers {
-                server.count_with(|| metrics.server(name, &server.name));
-            }
-            Arc::new(service)
-        });
-        Ok((Arc::clone(service), &ready.steps))
-    }
-
-    /// The services that were asked for, in name order.
-    pub(super) fn used(&self) -> Box<[Arc<Service>]> {
-        self.built.borrow().values().map(Arc::clone).collect()
-    }
-
-    fn missing(&self, name: &str) -> Missing {
-        let known = self.stage.wanted.services.contains_key(name)
-            || self
-                .stage
-                .wanted
-                .broken
-                .contains(&(Kind::Service, name.into()));
-        match known {
-            true => Missing {
-                about: About::Value,
-                message: format!("the service `{name}` cannot be used"),
-                hint: None,
-            },
-            false => Missing {
-                about: About::Value,
-                message: format!("the service `{name}` does not exist"),
-                hint: self.suggestions.hint(name),
-            },
-        }
-    }
-}
-
-/// Looks for what is wrong with a service that is not to be used.
-pub(super) fn look(
-    stage: &Stage<'_>,
-    definition: &Defined<routing::Service>,
-    (transports, middlewares): (&Transports<'_>, &Middlewares<'_>),
-    findings: &mut Vec<Diagnostic>,
-) {
-    let mut draft = Draft {
-        stage,
-        definition,
-        findings,
-    };
-    draft.settings(transports);
-    service_steps(definition, middlewares, findings);
-}
-
-fn service_steps(
-    definition: &Defined<routing::Service>,
-    middlewares: &Middlewares<'_>,
-    findings: &mut Vec<Diagnostic>,
-) -> Option<Vec<Arc<str>>> {
-    let names = definition.object.middlewares.iter();
-    match middlewares.resolve(names, &definition.provider) {
-        Ok(steps) => Some(steps),
-        Err(missing) => {
-            let finding = |(position, missing): (usize, Missing)| {
-                let field = format!("middlewares[{position}]");
-                missing.about(definition.error(Kind::Service, &field, ""))
-            };
-            findings.extend(missing.into_iter().map(finding));
-            None
-        }
-    }
-}
-
 /// One service on its way from configuration to settings.
-struct Draft<'a> {
-    stage: &'a Stage<'a>,
-    definition: &'a Defined<routing::Service>,
-    findings: &'a mut Vec<Diagnostic>,
+pub(super) struct Draft<'a> {
+    pub(super) stage: &'a Stage<'a>,
+    pub(super) definition: &'a Defined<routing::Service>,
+    pub(super) findings: &'a mut Vec<Diagnostic>,
 }
 
 impl Draft<'_> {
-    fn settings(&mut self, transports: &Transports<'_>) -> Option<ServiceSettings> {
+    pub(super) fn settings(
+        &mut self,
+        balancer: &LoadBalancer,
+        transports: &Transports<'_>,
+    ) -> Option<ServiceSettings> {
         let definition = self.definition;
-        let balancer = match &definition.object.kind {
-            ServiceKind::LoadBalancer(balancer) => balancer,
-            ServiceKind::Unsupported { kind, .. } => {
-                let message = format!("`{kind}` services are not supported yet");
-                let unsupported = definition.error(Kind::Service, kind, message);
-                self.findings.push(unsupported.about(About::Unsupported));
-                return None;
-            }
-        };
         let servers = self.servers(balancer);
         let health_check = self.health_check(balancer);
         let transport = match transports.find(&balancer.servers_transport, &definition.provider) {
@@ -204,7 +46,7 @@ impl Draft<'_> {
             name: Arc::clone(&definition.name),
             servers: servers?,
             strategy: strategy(balancer.strategy),
-            sticky: sticky(balancer),
+            sticky: sticky(balancer.sticky.as_ref()),
             pass_host_header: balancer.pass_host_header,
             transport: transport?,
             health_check: health_check?,
@@ -393,8 +235,8 @@ fn strategy(strategy: routing::Strategy) -> Strategy {
     }
 }
 
-fn sticky(balancer: &LoadBalancer) -> Option<StickySettings> {
-    let cookie = balancer.sticky.as_ref()?.cookie.clone()?;
+pub(super) fn sticky(sticky: Option<&routing::Sticky>) -> Option<StickySettings> {
+    let cookie = sticky?.cookie.clone()?;
     let same_site = match cookie.same_site {
         None => "",
         Some(SameSite::None) => "none",

@@ -1,5 +1,9 @@
 //! `http.services.NAME` and `http.serversTransports.NAME`.
 
+mod failover;
+mod mirroring;
+mod weighted;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +11,9 @@ use serde::de;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::failover::{Failover, FailoverErrors};
+pub use self::mirroring::{Mirror, Mirroring};
+pub use self::weighted::{HighestRandomWeight, Weighted, WeightedService};
 use super::{Certificate, Hold, Opaque, TlsVersion};
 use crate::config::shape::{presence, unset};
 use crate::config::units::{FileOrContent, Span};
@@ -25,13 +32,14 @@ pub struct Service {
 pub enum ServiceKind {
     /// `loadBalancer`: shares requests among servers.
     LoadBalancer(Box<LoadBalancer>),
-    /// A kind that is known and not acted on yet.
-    Unsupported {
-        /// `weighted`, `mirroring`, `failover` or `highestRandomWeight`.
-        kind: &'static str,
-        /// Its options as written.
-        config: Opaque,
-    },
+    /// `weighted`: shares requests among services.
+    Weighted(Box<Weighted>),
+    /// `highestRandomWeight`: shares clients among services.
+    HighestRandomWeight(Box<HighestRandomWeight>),
+    /// `mirroring`: copies requests to further services.
+    Mirroring(Box<Mirroring>),
+    /// `failover`: asks another service if one cannot.
+    Failover(Box<Failover>),
 }
 
 impl ServiceKind {
@@ -39,10 +47,25 @@ impl ServiceKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::LoadBalancer(_) => "loadBalancer",
-            Self::Unsupported { kind, .. } => kind,
+            Self::Weighted(_) => "weighted",
+            Self::HighestRandomWeight(_) => "highestRandomWeight",
+            Self::Mirroring(_) => "mirroring",
+            Self::Failover(_) => "failover",
+        }
+    }
+
+    /// The balancer of servers, if it is one.
+    pub fn balancer(&self) -> Option<&LoadBalancer> {
+        match self {
+            Self::LoadBalancer(balancer) => Some(balancer),
+            _ => None,
         }
     }
 }
+
+/// `healthCheck` of a service made of services: its being there is all that it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+pub struct Follow {}
 
 impl From<LoadBalancer> for Service {
     fn from(balancer: LoadBalancer) -> Self {
@@ -57,9 +80,14 @@ impl Serialize for Service {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match &self.kind {
-            ServiceKind::LoadBalancer(balancer) => map.serialize_entry("loadBalancer", balancer)?,
-            ServiceKind::Unsupported { kind, config } => map.serialize_entry(kind, config)?,
-        }
+            ServiceKind::LoadBalancer(options) => map.serialize_entry("loadBalancer", options),
+            ServiceKind::Weighted(options) => map.serialize_entry("weighted", options),
+            ServiceKind::HighestRandomWeight(options) => {
+                map.serialize_entry("highestRandomWeight", options)
+            }
+            ServiceKind::Mirroring(options) => map.serialize_entry("mirroring", options),
+            ServiceKind::Failover(options) => map.serialize_entry("failover", options),
+        }?;
         if !self.middlewares.is_empty() {
             map.serialize_entry("middlewares", &self.middlewares)?;
         }
@@ -73,10 +101,14 @@ impl Serialize for Service {
 struct WrittenService {
     #[serde(deserialize_with = "presence")]
     load_balancer: Option<Box<LoadBalancer>>,
-    weighted: Option<Opaque>,
-    mirroring: Option<Opaque>,
-    failover: Option<Opaque>,
-    highest_random_weight: Option<Opaque>,
+    #[serde(deserialize_with = "presence")]
+    weighted: Option<Box<Weighted>>,
+    #[serde(deserialize_with = "presence")]
+    mirroring: Option<Box<Mirroring>>,
+    #[serde(deserialize_with = "presence")]
+    failover: Option<Box<Failover>>,
+    #[serde(deserialize_with = "presence")]
+    highest_random_weight: Option<Box<HighestRandomWeight>>,
     middlewares: Vec<String>,
 }
 
@@ -90,20 +122,16 @@ impl TryFrom<WrittenService> for Service {
     type Error = String;
 
     fn try_from(written: WrittenService) -> Result<Self, String> {
-        let unsupported = [
-            ("weighted", written.weighted),
-            ("mirroring", written.mirroring),
-            ("failover", written.failover),
-            ("highestRandomWeight", written.highest_random_weight),
+        let kinds = [
+            written.load_balancer.map(ServiceKind::LoadBalancer),
+            written.weighted.map(ServiceKind::Weighted),
+            written.mirroring.map(ServiceKind::Mirroring),
+            written.failover.map(ServiceKind::Failover),
+            written
+                .highest_random_weight
+                .map(ServiceKind::HighestRandomWeight),
         ];
-        let balancer = written.load_balancer.map(ServiceKind::LoadBalancer);
-        let others = unsupported.into_iter().filter_map(|(kind, config)| {
-            Some(ServiceKind::Unsupported {
-                kind,
-                config: config?,
-            })
-        });
-        let mut kinds: Vec<_> = balancer.into_iter().chain(others).collect();
+        let mut kinds: Vec<_> = kinds.into_iter().flatten().collect();
         match (kinds.pop(), kinds.as_slice()) {
             (Some(kind), []) => Ok(Self {
                 kind,
@@ -507,8 +535,33 @@ mod tests {
         let weighted = read(r#"{"weighted": {"services": []}, "middlewares": ["a"]}"#).unwrap();
         assert_eq!(
             serde_json::to_string(&weighted).unwrap(),
-            r#"{"weighted":{"services":[]},"middlewares":["a"]}"#
+            r#"{"weighted":{},"middlewares":["a"]}"#
         );
+    }
+
+    #[test]
+    fn services_of_services_print_as_in_traefiks_api() {
+        for (written, printed) in [
+            (
+                r#"{"weighted":{"services":[{"name":"a"},{"name":"b","weight":0}],"healthCheck":{}}}"#,
+                r#"{"weighted":{"services":[{"name":"a","weight":1},{"name":"b","weight":0}],"healthCheck":{}}}"#,
+            ),
+            (
+                r#"{"highestRandomWeight":{"services":[{"name":"a"}]}}"#,
+                r#"{"highestRandomWeight":{"services":[{"name":"a","weight":1}]}}"#,
+            ),
+            (
+                r#"{"mirroring":{"service":"a","mirrors":[{"name":"b"},{"name":"c","percent":7}]}}"#,
+                r#"{"mirroring":{"service":"a","mirrorBody":true,"maxBodySize":-1,"mirrors":[{"name":"b"},{"name":"c","percent":7}]}}"#,
+            ),
+            (
+                r#"{"failover":{"service":"a","fallback":"b","errors":{"status":["500"]}}}"#,
+                r#"{"failover":{"service":"a","fallback":"b","errors":{"status":["500"],"maxRequestBodyBytes":-1}}}"#,
+            ),
+        ] {
+            let service: Service = serde_json::from_str(written).unwrap();
+            assert_eq!(serde_json::to_string(&service).unwrap(), printed);
+        }
     }
 
     #[test]
