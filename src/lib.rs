@@ -21,6 +21,7 @@ pub mod explain;
 pub mod fetch;
 pub mod http1;
 pub mod middleware;
+pub mod migrate;
 pub mod observe;
 pub mod ocsp;
 pub mod provider;

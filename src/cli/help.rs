@@ -24,6 +24,7 @@ pub(super) fn of(command: Command) -> &'static str {
         Command::Run | Command::Help => OVERVIEW,
         Command::Check => CHECK,
         Command::Explain => EXPLAIN,
+        Command::Migrate => MIGRATE,
         Command::Certs => CERTS,
         Command::Demo => DEMO,
         Command::Healthcheck => HEALTHCHECK,
@@ -44,6 +45,7 @@ Commands
   run           run the proxy (what happens without a command, too)
   check         find what is wrong with the configuration, without running it
   explain URL   say which router takes a request, why the others do not, and where it goes
+  migrate       print the form of Traefik 3 of a stack of Traefik 2, as a diff
   certs         list the certificates, until when they are good, and what is about to be done about them
   demo          three replicas and a proxy in front of them, to play with
   healthcheck   ask the running proxy whether it is well (needs `ping`)
@@ -130,6 +132,29 @@ Examples
   portway explain http://app.localhost/api/x
   portway explain https://app.example.com/ --method POST --header 'X-Tenant: a' --configFile=traefik.yml
   portway explain http://app.localhost/ --api http://127.0.0.1:8080";
+
+const MIGRATE: &str = "portway migrate -f COMPOSE_FILE [-f COMPOSE_FILE]... [--env-file FILE] [--profile NAME] [--write]
+portway migrate FILE|DIRECTORY... [--write]
+
+Prints what has another name or form in Traefik 3, as a unified diff: rules of syntax 2, renamed options, options that are gone, a Docker
+provider in swarm mode. Nothing else changes: comments, order and quotes stay. What has no new form is dropped, and a line that begins
+with `#` says why and what to use instead. The old form goes on working with Portway: `portway check` names it.
+
+With -f, reads a stack as Compose does, and migrates the labels of its services, the flags and variables of the proxy in it, and
+the static and dynamic files that are mounted into that proxy.
+
+With files or directories, migrates static and dynamic files (YAML, JSON, TOML); a static file brings its dynamic files along.
+
+  --write           change the files instead; the old FILE is kept as FILE.bak
+  --env-file FILE   variables instead of those in .env; may be repeated
+  --profile NAME    as with Compose
+
+Ends with 0 if there is nothing to change or all is written, with 1 if there is something to change, with 2 if a file cannot be read.
+
+Examples
+  portway migrate -f docker-compose.yml
+  portway migrate -f docker-compose.yml | patch -p0
+  portway migrate traefik.yml dynamic/ --write";
 
 const CERTS: &str = "portway certs [options below] [options of run]
 

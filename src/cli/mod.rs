@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod healthcheck;
 mod help;
+mod migrate;
 mod offline;
 mod plugin;
 mod replica;
@@ -47,6 +48,7 @@ fn dispatch(arguments: &[String]) -> ExitCode {
         Command::Check => check::run(rest),
         Command::Explain => explain::run(rest),
         Command::Certs => certs::run(rest),
+        Command::Migrate => migrate::run(rest),
         Command::Demo => demo::run(rest),
         Command::Healthcheck => healthcheck::run(rest),
         Command::Rollout => rollout::run(rest),
@@ -62,6 +64,7 @@ enum Command {
     Run,
     Check,
     Explain,
+    Migrate,
     Certs,
     Demo,
     Healthcheck,
@@ -72,10 +75,11 @@ enum Command {
 }
 
 impl Command {
-    const ALL: [(&'static str, Self); 10] = [
+    const ALL: [(&'static str, Self); 11] = [
         ("run", Self::Run),
         ("check", Self::Check),
         ("explain", Self::Explain),
+        ("migrate", Self::Migrate),
         ("certs", Self::Certs),
         ("demo", Self::Demo),
         ("healthcheck", Self::Healthcheck),

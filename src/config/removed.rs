@@ -64,15 +64,14 @@ fn read_swarm_mode(root: &mut Node, found: &mut Vec<Diagnostic>) {
             false => Diagnostic::warning(node.key, path, "is gone since Traefik 3, and ignored")
                 .with_hint("remove it"),
         };
-        found.push(gone.about(About::UnknownOption));
+        found.push(gone);
     });
     let mut seconds = None;
     let path = "providers.docker.swarmModeRefreshSeconds";
     take_all(root, path, &mut |path, node| {
         let message = "is the old name of `providers.swarm.refreshSeconds`";
         let old = Diagnostic::warning(node.key.clone(), path, message);
-        let old = old.with_hint("rename it");
-        found.push(old.about(About::UnknownOption));
+        found.push(old.with_hint("rename it"));
         seconds = Some(node);
     });
     if !is_on {

@@ -33,6 +33,7 @@ mod hold;
 mod http_provider;
 mod lifecycle;
 mod middlewares;
+mod migrate;
 mod observe;
 mod ocsp;
 mod protocols;

@@ -3,7 +3,7 @@
 mod containers;
 mod hosts;
 mod report;
-mod stack;
+pub(super) mod stack;
 mod state;
 
 use std::{
@@ -103,7 +103,7 @@ impl Wanted {
 }
 
 /// Whether a file is an install configuration: it has a section that no routing file has.
-fn is_install(path: &Path) -> bool {
+pub(super) fn is_install(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else {
         return false;
     };

@@ -14,6 +14,7 @@ use crate::{
         Diagnostic, Labelled, Loaded, Place, Root, Sources, install::DockerProvider as Options,
         labels::is_label, read_install,
     },
+    provider::file::Source as FileSource,
 };
 
 /// A stack, and everything there is to say about it.
@@ -353,20 +354,9 @@ impl<'p> Edge<'p> {
             all.push(found);
             return (all, Vec::new());
         }
-        let environment: Vec<(String, String)> = self
-            .service
-            .environment
-            .iter()
-            .map(|pair| (pair.name.clone(), pair.value.clone()))
-            .collect();
         let directory = Path::new(&self.service.working_dir);
         let mounts = self.mounts();
-        let loaded = read_install(&Sources {
-            arguments: &self.arguments,
-            environment: &environment,
-            directory,
-            root: Root::Mounted(&mounts),
-        });
+        let loaded = self.load(&mounts);
         let mut found = self.missing_mounts();
         found.extend(self.unread(project, &loaded));
         let providers = &loaded.install.providers;
@@ -383,6 +373,20 @@ impl<'p> Edge<'p> {
         let offline = Offline::in_container(loaded, &container, statements);
         found.extend_from_slice(offline.compiled.diagnostics());
         (found, Host::all(&offline))
+    }
+
+    /// What it is told.
+    fn load(&self, mounts: &[(PathBuf, PathBuf)]) -> Loaded {
+        let variables = self.service.environment.iter();
+        let environment: Vec<(String, String)> = variables
+            .map(|pair| (pair.name.clone(), pair.value.clone()))
+            .collect();
+        read_install(&Sources {
+            arguments: &self.arguments,
+            environment: &environment,
+            directory: Path::new(&self.service.working_dir),
+            root: Root::Mounted(mounts),
+        })
     }
 
     /// What the providers that read labels say.
@@ -475,8 +479,40 @@ const VARIABLES: [&str; 4] = [
 ];
 const FOLDERS: [&str; 2] = ["/etc/traefik", "/etc/portway"];
 
+/// A proxy in a stack, and the files here that it reads.
+#[derive(Debug)]
+pub(in crate::cli) struct Proxy {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) install: Option<PathBuf>,
+    /// A file or a directory.
+    pub(in crate::cli) routing: Option<PathBuf>,
+}
+
+/// The proxies of a stack.
+pub(in crate::cli) fn proxies(project: &Project) -> Vec<Proxy> {
+    let edges = project.services.iter().filter_map(Edge::of);
+    let proxy = |edge: Edge<'_>| {
+        let mounts = edge.mounts();
+        let loaded = edge.load(&mounts);
+        let directory = Path::new(&edge.service.working_dir);
+        let routing = loaded.install.providers.file.as_ref().map(FileSource::new);
+        let routing = match routing {
+            Some(Ok(FileSource::File(path) | FileSource::Directory(path))) => {
+                Root::Mounted(&mounts).find(&directory.join(path))
+            }
+            _ => None,
+        };
+        Proxy {
+            name: edge.service.name.clone(),
+            install: loaded.source_file,
+            routing: routing.filter(|path| path.exists()),
+        }
+    };
+    edges.map(proxy).collect()
+}
+
 /// Reads the files that arguments name.
-pub(super) fn read(arguments: &Arguments) -> Project {
+pub(in crate::cli) fn read(arguments: &Arguments) -> Project {
     let environment: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -490,16 +526,16 @@ pub(super) fn read(arguments: &Arguments) -> Project {
 
 /// What `check -f` is told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     pub(super) files: Vec<PathBuf>,
     pub(super) env_files: Vec<PathBuf>,
     pub(super) profiles: Vec<String>,
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 impl Arguments {
     /// Nothing if no Compose file is named.
-    pub(super) fn of(words: &[String]) -> Result<Option<Self>, String> {
+    pub(in crate::cli) fn of(words: &[String]) -> Result<Option<Self>, String> {
         let is_file = |word: &String| {
             ["-f", "--file"].contains(&word.as_str())
                 || ["-f=", "--file="]

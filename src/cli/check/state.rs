@@ -267,6 +267,7 @@ const DIFFERENT: &[(&str, Option<&str>, u32)] = &[
     ("entrypoints.*.transport.respondingtimeouts", None, 10),
     ("accesslog", None, 40),
     ("providers.file.watch", None, 6),
+    ("providers.docker.swarmmode", None, 140),
 ];
 
 /// The entry of docs/compatibility.md about lists of plain values with an index.
@@ -294,13 +295,14 @@ mod tests {
             ("entrypoints.*.transport.respondingtimeouts", "Timeouts"),
             ("accesslog", "access log"),
             ("providers.file.watch", "watch"),
+            ("providers.docker.swarmmode", "Traefik 3 removed"),
         ] {
             let found = DIFFERENT.iter().find(|(known, ..)| *known == pattern);
             let heading = heading(found.unwrap().2).unwrap();
             assert!(heading.contains(word), "{pattern}: {heading}");
         }
         assert!(heading(LIST_BY_INDEX).unwrap().contains("plain lists"));
-        assert_eq!(DIFFERENT.len(), 10, "each has its word above");
+        assert_eq!(DIFFERENT.len(), 11, "each has its word above");
     }
 
     #[test]
