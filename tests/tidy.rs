@@ -350,6 +350,101 @@ fn options(text: &str) -> Vec<(String, String)> {
     found
 }
 
+/// What the code knows of Traefik's options and does not act on has its line in docs/compatibility.md, with the reason and what to do
+/// instead, and what has a line is not acted on.
+#[test]
+fn what_is_not_supported_is_listed() {
+    let page = read("docs/compatibility.md");
+    let listed = first_column(section(&page, "## What is not supported"));
+    let listed: BTreeSet<String> = listed
+        .into_iter()
+        .filter(|option| !option.starts_with('/'))
+        .map(str::to_owned)
+        .collect();
+    let mut known = BTreeSet::new();
+    for folder in ["src/config/install", "src/config/routing"] {
+        for path in files(&top().join(folder), "rs") {
+            known.extend(absent(&read(&path)));
+        }
+    }
+    for file in ["src/config/check.rs", "src/config/resolvers.rs"] {
+        known.extend(checked(&read(file)));
+    }
+    let in_work = |option: &String| IN_WORK.iter().any(|work| option.contains(work));
+    let missing: Vec<&String> = known
+        .difference(&listed)
+        .filter(|it| !in_work(it))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/compatibility.md lacks {missing:?}"
+    );
+    let stale: Vec<&String> = listed.difference(&known).collect();
+    assert!(stale.is_empty(), "these are supported: {stale:?}");
+    assert!(known.len() > 25, "{known:?}");
+}
+
+/// Options that are being built: whether they are acted on is not asked.
+const IN_WORK: &[&str] = &[
+    "tracing",
+    "traceVerbosity",
+    "otlp",
+    "ocsp",
+    "dualOutput",
+    "providers.http",
+    "rateLimit.redis",
+];
+
+/// The options in a file of `config/` that are kept as they were written.
+fn absent(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let (mut said, mut inside) = (None, String::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(comment) = line.strip_prefix("/// ") {
+            said.get_or_insert_with(|| comment.to_owned());
+        } else if line.starts_with("pub struct ") {
+            let section = said.take().filter(|said: &String| said.starts_with('`'));
+            inside = section.map_or_else(String::new, |said| code_spans(&said)[0].to_owned());
+        } else if line.starts_with("pub ") && line.contains("Opaque>") {
+            let option = said.take().unwrap_or_default();
+            let option = code_spans(&option).first().map_or("", |option| option);
+            found.extend(match (line.contains("Placed<"), inside.as_str()) {
+                // TCP and UDP are not acted on as a whole.
+                (true, _) => vec!["tcp".to_owned(), "udp".to_owned()],
+                (false, "") => vec![option.to_owned()],
+                (false, inside) => vec![format!("{inside}.{option}")],
+            });
+        } else if line.starts_with("pub ") || line.is_empty() {
+            said = None;
+        } else if line == "plugin \"plugin\"," {
+            found.insert("http.middlewares.NAME.plugin".to_owned());
+        }
+    }
+    found
+}
+
+/// The options that a check of the install configuration calls unsupported.
+fn checked(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let strings = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let table = text.split("let unsupported = [").nth(1).unwrap_or_default();
+    let table = table.split("];").next().unwrap_or_default();
+    let fields = table.split('"').skip(1).step_by(2);
+    let fields = fields.filter(|text| !text.contains(' '));
+    found.extend(fields.map(|field| format!("entryPoints.NAME.{field}")));
+    for call in text.split("self.unsupported(").skip(1) {
+        let literal = call.starts_with('"').then(|| strings(call)).flatten();
+        found.extend(literal);
+    }
+    let said = "let message = \"is known, but not supported by this version\";";
+    for (before, _) in text.match_indices(said).map(|(at, _)| text.split_at(at)) {
+        let join = before.rfind("join(path, \"").map(|at| &before[at..]);
+        let field = join.and_then(strings).unwrap_or_default();
+        found.insert(format!("certificatesResolvers.NAME.acme.{field}"));
+    }
+    found
+}
+
 #[test]
 fn options_are_found_in_the_code() {
     let found = options(&read("src/config/install/entrypoint.rs"));

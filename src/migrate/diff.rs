@@ -117,7 +117,17 @@ fn changes(text: &str, edits: &[Edit]) -> Vec<Change> {
                 .collect(),
         }
     };
-    blocks.into_iter().map(changed).collect()
+    let mut changes: Vec<Change> = Vec::with_capacity(blocks.len());
+    for change in blocks.into_iter().map(changed) {
+        match changes.last_mut() {
+            Some(last) if last.old.end == change.old.start => {
+                last.old.end = change.old.end;
+                last.new.extend(change.new);
+            }
+            _ => changes.push(change),
+        }
+    }
+    changes
 }
 
 const CONTEXT: usize = 3;

@@ -73,6 +73,22 @@ impl Entry {
         let names = self.path.iter();
         names.take_while(|name| name.span.is_none()).count()
     }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().map(|name| name.text.as_str())
+    }
+
+    /// Its place among the items of a group.
+    pub(super) fn item_of(&self, group: usize) -> Option<&Range<usize>> {
+        match &self.removal {
+            Removal::Item { group: own, span } if *own == group => Some(span),
+            _ => None,
+        }
+    }
+
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.value.as_ref().is_some_and(|value| value.text == text)
+    }
 }
 
 impl Scalar {

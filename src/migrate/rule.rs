@@ -25,7 +25,10 @@ pub(super) fn upgraded(
         let mut out = String::new();
         let mut rest = text;
         while let Some(at) = rest.find(MARK) {
-            let end = at + rest[at..].find(END).map_or(rest.len() - at, |end| end + 1);
+            let end = at
+                + rest[at..]
+                    .find(END)
+                    .map_or(rest.len() - at, |end| end + END.len());
             out.push_str(&escape(&rest[..at]));
             // Whatever it stands for is meant as it is.
             out.extend(["\\Q", &rest[at..end], "\\E"]);
@@ -48,7 +51,7 @@ fn hide(text: &str, stands: Stands) -> (String, Vec<String>) {
         match &text[start..end] {
             "$$" => plain.push('$'),
             found => {
-                plain.push_str(&format!("{MARK}{}{END}", unknown.len()));
+                plain.extend([MARK, &unknown.len().to_string(), END]);
                 unknown.push(found.to_owned());
             }
         }
@@ -116,7 +119,7 @@ fn variable(text: &str) -> Option<usize> {
 
 /// Letters that no host, path or expression has side by side.
 const MARK: &str = "qxzj";
-const END: char = 'w';
+const END: &str = "w";
 
 #[cfg(test)]
 mod tests {

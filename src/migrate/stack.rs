@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::entry::{Entry, Lines, Name, Removal, Scalar, Style};
-use super::yaml::{Node, Yaml};
+use super::yaml::{Node, Yaml, unquoted};
 
 /// Where an option of a stack stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl File<'_> {
         };
         let span = match scalar.style {
             Style::Block | Style::Plain { .. } => scalar.span.clone(),
-            _ => scalar.span.start + 1..scalar.span.end - 1,
+            _ => unquoted(self.text, &scalar.span),
         };
         let mut entries: Vec<Entry> = Vec::new();
         let mut at = span.start;

@@ -1,5 +1,6 @@
 //! Fragments of Traefik 2 in, fragments of Traefik 3 out.
 
+use super::entry::Edit;
 use super::*;
 
 fn file(text: &str, format: Format) -> (String, Vec<String>) {
@@ -238,6 +239,71 @@ fn what_is_dropped_is_said() {
     let (new, remarks) = file("{{ if x }}\na: b\n{{ end }}\n", Format::Yaml);
     assert_eq!(new, "{{ if x }}\na: b\n{{ end }}\n");
     assert!(remarks[0].contains("template"), "{remarks:?}");
+}
+
+/// Whatever a file holds, it is answered.
+#[test]
+fn no_text_is_too_odd() {
+    const WORDS: &[&str] = &[
+        "http",
+        "routers",
+        "middlewares",
+        "a",
+        "rule",
+        "headers",
+        "sslRedirect",
+        "ipWhiteList",
+        "pilot",
+        ": ",
+        ":",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        "'",
+        "\"",
+        "? ",
+        "&x ",
+        "*x",
+        "<<",
+        "# c",
+        "|\n   ",
+        ">-",
+        "=",
+        "= ",
+        "[[",
+        "]]",
+        "Host(`a`, `b`)",
+        "HostRegexp(`{x:[a}`)",
+        "true",
+        "é",
+        "\r\n",
+        "\t",
+        "{{",
+        "}}",
+        "\\",
+    ];
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random >> 33).unwrap()
+    };
+    for _ in 0..20_000 {
+        let length = 1 + next() % 24;
+        let words = (0..length).map(|_| WORDS[next() % WORDS.len()]);
+        let text: String = words.collect();
+        for format in [Format::Yaml, Format::Toml] {
+            let (new, _) = file(&text, format);
+            drop(file(&new, format));
+        }
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Reader<'_> {
         let start = key.as_ref().map_or(range.start, |key| key.span.start);
         // What is empty begins where the next token does.
         let end = match (&key, range.is_empty()) {
-            (Some(key), true) => key.span.end + 1,
+            (Some(key), true) => self.text.ceil_char_boundary(key.span.end + 1),
             _ => range.start,
         };
         let parent = self.open.last().copied();
@@ -277,17 +277,17 @@ impl Yaml {
         }
         entries
     }
+}
 
-    /// Whether all that stands directly in a node is in `gone`, and there was something.
-    pub(super) fn is_emptied(&self, index: usize, gone: &dyn Fn(usize) -> bool) -> bool {
-        let children = self.nodes.iter().enumerate();
-        let mut children = children.filter(|(_, node)| node.parent == Some(index));
-        let mut any = false;
-        let all = children.all(|(child, _)| {
-            any = true;
-            gone(child)
-        });
-        any && all && !self.nodes[index].opens_flow && !self.nodes[index].is_list
+impl Node {
+    /// Where the options below a key begin, if each has a line of its own.
+    pub(super) fn colon(&self, text: &str) -> Option<usize> {
+        let key = self
+            .key
+            .as_ref()
+            .filter(|_| !self.opens_flow && !self.is_list)?;
+        let colon = text[key.span.end..].find(':')?;
+        Some(key.span.end + colon + 1)
     }
 }
 

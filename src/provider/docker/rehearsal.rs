@@ -9,7 +9,7 @@ use std::{
 use super::{
     address::Surroundings,
     container::{Attachment, Container, Part, Port, Status},
-    contribution::contribute,
+    contribution::{VIRTUAL, contribute},
     merge::{Voice, merge},
     settings::{Settings, Verdict},
 };
@@ -96,6 +96,11 @@ fn service(sketch: &Sketch, position: i64) -> Option<Container> {
         created: position,
         labels: sketch.labels.clone(),
         status: Status::Stopped,
+        // A swarm gives every service an address on the networks it shares with others, unless it is told not to.
+        network_mode: match sketch.networks.is_empty() {
+            true => String::new(),
+            false => VIRTUAL.to_owned(),
+        },
         part: Some(Part::Service),
         ..Container::default()
     })
