@@ -138,9 +138,8 @@ fn routing_of(path: &Path) -> Vec<PathBuf> {
         root: Root::Here,
     });
     let provider: Option<&install::FileProvider> = loaded.install.providers.file.as_ref();
-    let path = match provider.map(Source::new) {
-        Some(Ok(Source::File(path) | Source::Directory(path))) => path,
-        _ => return Vec::new(),
+    let Some(Ok(Source::File(path) | Source::Directory(path))) = provider.map(Source::new) else {
+        return Vec::new();
     };
     // What is not here is where the file belongs, not where it is.
     all_below(&path).unwrap_or_default()

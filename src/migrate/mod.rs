@@ -50,7 +50,10 @@ impl Migration {
     /// Adds a static or dynamic configuration file.
     pub fn add_file(&mut self, name: &str, text: &str, format: Format) {
         let mut file = Text::new(name, text, Stands::Actions);
+        // Lines of a Go template between those of a file leave nothing that could be read as it is.
+        let is_template = text.lines().any(|line| line.trim_start().starts_with("{{"));
         let read = match format {
+            _ if is_template => None,
             Format::Toml => toml::read(text),
             Format::Yaml => {
                 file.yaml = yaml::read(text);

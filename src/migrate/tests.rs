@@ -1,4 +1,5 @@
 //! Fragments of Traefik 2 in, fragments of Traefik 3 out.
+#![allow(clippy::too_many_lines, reason = "files, and what becomes of them")]
 
 use super::entry::Edit;
 use super::*;

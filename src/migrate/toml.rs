@@ -132,7 +132,7 @@ impl Reader<'_> {
             }
             _ => {
                 let end = self.rest().find([',', ']', '}', '#', '\n', '\r']);
-                let end = end.unwrap_or(self.rest().len());
+                let end = end.unwrap_or_else(|| self.rest().len());
                 self.at += self.rest()[..end].trim_end().len();
                 let scalar = self.scalar(first..self.at);
                 self.push(path, Some(scalar), start, group);

@@ -167,7 +167,7 @@ impl Reader<'_> {
     }
 
     fn scalar(&self, text: &str, style: ScalarStyle, range: Range<usize>) -> Scalar {
-        let plain = self.plain(text, self.trimmed(range.clone()));
+        let plain = self.plain(text, self.trimmed(range));
         match style {
             ScalarStyle::Plain => plain,
             ScalarStyle::SingleQuoted => Scalar {
