@@ -65,6 +65,10 @@ impl Body {
 }
 
 impl Whole {
+    pub(super) fn new(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { bytes, trailers }
+    }
+
     /// A body to send.
     pub fn body(&self) -> Body {
         match &self.trailers {

@@ -9,6 +9,7 @@ pub mod forwarded;
 pub mod gather;
 mod memo;
 pub mod path;
+pub mod spool;
 pub mod target;
 pub mod transcript;
 

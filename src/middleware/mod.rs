@@ -6,6 +6,7 @@
 
 mod add_prefix;
 mod basic_auth;
+pub mod buffering;
 mod circuit_breaker;
 mod compress;
 mod content_type;
@@ -17,6 +18,7 @@ mod headers;
 mod in_flight;
 mod ip_allow;
 mod pass_tls_client_cert;
+mod predicate;
 mod random;
 mod rate_limit;
 mod redirect;
@@ -39,6 +41,7 @@ use crate::{
 
 use add_prefix::AddPrefix;
 use basic_auth::BasicAuth;
+use buffering::Buffering;
 use circuit_breaker::CircuitBreaker;
 use compress::Compress;
 use content_type::ContentType;
@@ -63,6 +66,7 @@ use strip_prefix::{StripPrefix, StripPrefixRegex};
 pub enum Middleware {
     AddPrefix(AddPrefix),
     BasicAuth(Box<BasicAuth>),
+    Buffering(Box<Buffering>),
     CircuitBreaker(Box<CircuitBreaker>),
     Compress(Box<Compress>),
     ContentType(ContentType),
@@ -99,6 +103,9 @@ impl Middleware {
         let report = &mut Report::new(name, config, findings);
         match &config.value {
             Config::AddPrefix(config) => AddPrefix::build(config, report).map(Self::AddPrefix),
+            Config::Buffering(config) => {
+                Buffering::build(config, report).map(|it| Self::Buffering(Box::new(it)))
+            }
             Config::Compress(config) => {
                 Compress::build(config, report).map(|it| Self::Compress(Box::new(it)))
             }
@@ -227,6 +234,7 @@ impl Middleware {
         match self {
             Self::AddPrefix(it) => it.request(exchange),
             Self::BasicAuth(it) => it.request(exchange),
+            Self::Buffering(_) => Flow::Around,
             Self::CircuitBreaker(it) => it.request(exchange),
             Self::Compress(it) => it.request(exchange),
             Self::ContentType(it) => it.request(exchange),
@@ -254,6 +262,7 @@ impl Middleware {
         match self {
             Self::AddPrefix(_)
             | Self::BasicAuth(_)
+            | Self::Buffering(_)
             | Self::ContentType(_)
             | Self::DigestAuth(_)
             | Self::EncodedCharacters(_)

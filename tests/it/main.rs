@@ -23,6 +23,7 @@ mod support;
 
 mod acme;
 mod attack;
+mod buffering;
 mod cli;
 mod clients;
 mod compose;

@@ -15,11 +15,11 @@ pub(super) use self::decode::INSTALL_SECTIONS;
 pub use self::decode::{DecodedRouting, EVERY, Kind, decode_routing};
 pub use self::hold::Hold;
 pub use self::middleware::{
-    AddPrefix, AllowedCharacters, BasicAuth, Chain, CircuitBreaker, ClientCertInfo, Compress,
-    ContentType, DigestAuth, Encoding, GrpcWeb, Headers, InFlightReq, IpAllowList, IpStrategy,
-    IssuerInfo, Middleware, OnError, PassTlsClientCert, RateLimit, RateLimitRedis, RedirectRegex,
-    RedirectScheme, RedisTls, ReplacePath, ReplacePathRegex, Retry, SourceCriterion, StripPrefix,
-    StripPrefixRegex, SubjectInfo,
+    AddPrefix, AllowedCharacters, BasicAuth, Buffering, Chain, CircuitBreaker, ClientCertInfo,
+    Compress, ContentType, DigestAuth, Encoding, GrpcWeb, Headers, InFlightReq, IpAllowList,
+    IpStrategy, IssuerInfo, Middleware, OnError, PassTlsClientCert, RateLimit, RateLimitRedis,
+    RedirectRegex, RedirectScheme, RedisTls, ReplacePath, ReplacePathRegex, Retry, SourceCriterion,
+    StripPrefix, StripPrefixRegex, SubjectInfo,
 };
 pub use self::service::{
     Condition, Cookie, Failover, FailoverErrors, Follow, ForwardingTimeouts, HealthCheck,

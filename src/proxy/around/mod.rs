@@ -2,6 +2,7 @@
 //!
 //! What they do is decided in `middleware`; here is the traffic.
 
+mod buffering;
 mod retry;
 
 use super::{Journey, Leg};
@@ -16,6 +17,7 @@ impl Journey {
     pub(super) async fn around(&mut self, leg: Leg<'_>, interim: Option<&dyn Interim>) -> Response {
         let rest = leg.from(1);
         match &leg.steps[0] {
+            Middleware::Buffering(it) => self.buffer(it, rest, interim).await,
             Middleware::Retry(retry) => self.retry(retry, rest, interim).await,
             _ => self.give_up(Fault::ours(FaultKind::Internal)),
         }

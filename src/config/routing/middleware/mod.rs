@@ -1,5 +1,6 @@
 //! `http.middlewares.NAME`: exactly one kind each.
 
+mod buffering;
 mod circuit_breaker;
 mod content_type;
 mod digest_auth;
@@ -15,6 +16,7 @@ use serde::de;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::buffering::Buffering;
 pub use self::redis::{OnError, RateLimitRedis, RedisTls};
 pub use self::retry::Retry;
 use super::Opaque;
@@ -102,6 +104,7 @@ kinds! {
     supported {
         AddPrefix(AddPrefix) add_prefix "addPrefix",
         BasicAuth(BasicAuth) basic_auth "basicAuth",
+        Buffering(Buffering) buffering "buffering",
         Chain(Chain) chain "chain",
         CircuitBreaker(CircuitBreaker) circuit_breaker "circuitBreaker",
         Compress(Compress) compress "compress",
@@ -124,7 +127,6 @@ kinds! {
         StripPrefixRegex(StripPrefixRegex) strip_prefix_regex "stripPrefixRegex",
     }
     unsupported {
-        buffering "buffering",
         errors "errors",
         forward_auth "forwardAuth",
         plugin "plugin",
