@@ -36,6 +36,10 @@ pub enum FaultKind {
     Reset,
     /// The server did not answer in time.
     ResponseTimeout,
+    /// The server let a body stand still for too long.
+    IdleTimeout,
+    /// Everything together took too long.
+    TotalTimeout,
     /// The server's answer is not HTTP, or its framing is in doubt.
     BadResponse,
     /// The answer's head is larger than allowed.
@@ -94,7 +98,10 @@ impl Fault {
                 StatusCode::BAD_GATEWAY
             }
             FaultKind::BadResponse | FaultKind::ResponseTooLarge => StatusCode::BAD_GATEWAY,
-            FaultKind::ConnectTimeout | FaultKind::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+            FaultKind::ConnectTimeout
+            | FaultKind::ResponseTimeout
+            | FaultKind::IdleTimeout
+            | FaultKind::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,
             FaultKind::ClientGone => CLIENT_CLOSED_REQUEST,
             FaultKind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             FaultKind::BadBody => StatusCode::BAD_REQUEST,
@@ -112,6 +119,8 @@ impl Fault {
             FaultKind::StaleConnection => "stale_connection",
             FaultKind::Reset => "reset",
             FaultKind::ResponseTimeout => "response_timeout",
+            FaultKind::IdleTimeout => "idle_timeout",
+            FaultKind::TotalTimeout => "total_timeout",
             FaultKind::BadResponse => "bad_response",
             FaultKind::ResponseTooLarge => "response_head_too_large",
             FaultKind::ClientGone => "client_gone",

@@ -101,6 +101,14 @@ fn services(registry: &Registry, series: &Series, page: &mut Page) {
             page.number(&names::HELD_SECONDS, &[name], held.as_secs_f64());
         }
         page.event(&names::HOLD_REFUSALS, &[name], service.hold_refusals.get());
+        page.event(&names::HEDGED, &[name], service.hedged.get());
+        page.event(&names::HEDGE_WINS, &[name], service.hedge_wins.get());
+        page.event(
+            &names::HEDGE_REFUSALS,
+            &[name],
+            service.hedge_refusals.get(),
+        );
+        page.event(&names::PANICS, &[name], service.panics.get());
         for (reason, count) in service.faults.get() {
             page.number(&names::FAULTS, &[name, reason], count as f64);
         }
@@ -123,6 +131,7 @@ fn services(registry: &Registry, series: &Series, page: &mut Page) {
         }
         page.number(&names::SERVER_OPEN, labels, server.open.get() as f64);
         page.number(&names::SERVER_IDLE, labels, server.idle() as f64);
+        page.event(&names::SERVER_EJECTIONS, labels, server.ejections.get());
         page.event(&names::SERVER_OPENED, labels, server.opened.get());
         page.event(&names::SERVER_REUSED, labels, server.reused.get());
     }

@@ -221,6 +221,26 @@ pub(super) const RETRY_BUDGET: Metric = counter(
     &["service"],
     "Retries not made because too many requests were being retried already.",
 );
+pub(super) const HEDGED: Metric = counter(
+    "portway_service_hedged_requests_total",
+    &["service"],
+    "Requests that were sent to a second server because the first one took long.",
+);
+pub(super) const HEDGE_WINS: Metric = counter(
+    "portway_service_hedge_wins_total",
+    &["service"],
+    "Requests that the second server answered first.",
+);
+pub(super) const HEDGE_REFUSALS: Metric = counter(
+    "portway_service_hedge_refusals_total",
+    &["service"],
+    "Requests not sent to a second server because too many others were.",
+);
+pub(super) const PANICS: Metric = counter(
+    "portway_service_panic_picks_total",
+    &["service"],
+    "Servers picked whatever their health, because too few were well.",
+);
 pub(super) const FAULTS: Metric = counter(
     "portway_service_faults_total",
     &["service", "reason"],
@@ -260,6 +280,11 @@ pub(super) const SERVER_STATE: Metric = gauge(
     "portway_service_server_state",
     &["service", "url", "reason"],
     "1 if the server gets requests, else 0; the label says why.",
+);
+pub(super) const SERVER_EJECTIONS: Metric = counter(
+    "portway_service_server_ejections_total",
+    &["service", "url"],
+    "Times that the server was left out for a while because it stood out by failing.",
 );
 pub(super) const SERVER_IN_FLIGHT: Metric = gauge(
     "portway_service_server_in_flight_requests",
@@ -396,6 +421,10 @@ pub fn all() -> Vec<Metric> {
         REDIS_AWAY,
         RETRIES_EXHAUSTED,
         RETRY_BUDGET,
+        HEDGED,
+        HEDGE_WINS,
+        HEDGE_REFUSALS,
+        PANICS,
         FAULTS,
         HELD,
         HOLDS,
@@ -404,6 +433,7 @@ pub fn all() -> Vec<Metric> {
         SERVICE_UP,
         MIRRORS_GIVEN_UP,
         SERVER_STATE,
+        SERVER_EJECTIONS,
         SERVER_IN_FLIGHT,
         SERVER_OPEN,
         SERVER_IDLE,

@@ -22,14 +22,18 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    fn add(&mut self, id: ServerId) {
+    pub(super) fn add(&mut self, id: ServerId) {
         if self.count < MAX_ATTEMPTS {
             self.ids[self.count] = id;
             self.count += 1;
         }
     }
 
-    fn ids(&self) -> &[ServerId] {
+    pub(super) fn is_full(&self) -> bool {
+        self.count == MAX_ATTEMPTS
+    }
+
+    pub(super) fn ids(&self) -> &[ServerId] {
         &self.ids[..self.count]
     }
 }
@@ -74,16 +78,29 @@ impl Course {
 
     /// Whether no further server can be tried before some are forgotten.
     pub(super) fn is_full(&self) -> bool {
-        self.tried.count == MAX_ATTEMPTS
+        self.tried.is_full()
     }
 }
 
 /// A server, and the cookie that keeps the client on it.
-type Picked = (Arc<Server>, Option<HeaderValue>);
+pub(super) type Picked = (Arc<Server>, Option<HeaderValue>);
 
 impl Journey {
     /// Sends the request to a server of `service`, to another one where that is safe, and later where that is worth waiting for.
     pub(super) async fn forward(
+        &mut self,
+        service: &Arc<Service>,
+        interim: Option<&dyn Interim>,
+    ) -> Response {
+        let limits = self.limits(service);
+        if limits.idle.is_none() && limits.total.is_none() {
+            return self.send_on(service, interim).await;
+        }
+        let work = async |this: &mut Self| this.send_on(service, interim).await;
+        Box::pin(self.within_service(service, limits, work)).await
+    }
+
+    async fn send_on(
         &mut self,
         service: &Arc<Service>,
         interim: Option<&dyn Interim>,
@@ -171,7 +188,14 @@ impl Journey {
                 service.metrics.retried();
             }
             let kept = replayable(&body);
-            match self.attempt(service, &server, body, interim).await {
+            let outcome = match &service.hedge {
+                Some(hedge) if self.may_hedge(service, &body) => {
+                    let tried = &mut course.tried;
+                    Box::pin(self.hedged(service, (&server, hedge), interim, tried)).await
+                }
+                _ => self.attempt(service, &server, body, interim).await,
+            };
+            match outcome {
                 Ok(mut response) => {
                     if let Some(cookie) = cookie {
                         response.headers_mut().append(SET_COOKIE, cookie);
@@ -211,12 +235,15 @@ impl Journey {
         }
     }
 
-    fn pick(&self, service: &Service, tried: &[ServerId]) -> Option<Picked> {
+    pub(super) fn pick(&self, service: &Service, tried: &[ServerId]) -> Option<Picked> {
         let pick = service.pick(&self.key(tried))?;
+        if pick.in_panic {
+            self.panicked(service);
+        }
         Some((Arc::clone(pick.server), pick.set_cookie))
     }
 
-    fn key<'a>(&'a self, tried: &'a [ServerId]) -> PickKey<'a> {
+    pub(super) fn key<'a>(&'a self, tried: &'a [ServerId]) -> PickKey<'a> {
         PickKey {
             client_ip: self.exchange.connection.peer.ip(),
             headers: &self.exchange.request.headers,
@@ -232,10 +259,25 @@ impl Journey {
         interim: Option<&dyn Interim>,
     ) -> Result<Response, Failure> {
         self.server = Some(server.begin());
+        let sent = Instant::now();
+        let result = self.send(service, server, body, interim).await;
+        self.concluded(service, server, (sent, result))
+    }
+
+    /// Sends the request as it is to `server`.
+    pub(super) async fn send(
+        &self,
+        service: &Service,
+        server: &Arc<Server>,
+        body: Body,
+        interim: Option<&dyn Interim>,
+    ) -> Result<Answer, Failure> {
         let joined = server
             .preserve_path
             .then(|| join_paths(&server.path, self.exchange.request.target.as_str()));
         let head = &self.exchange.request;
+        let limits = self.limits(service);
+        let transport = &service.transport;
         let outgoing = Outgoing {
             head,
             host: if service.pass_host_header && !head.host.is_empty() {
@@ -245,21 +287,28 @@ impl Journey {
             },
             target: joined.as_deref().unwrap_or(head.target.as_str()),
             interim,
-            response_timeout: service.transport.response_header_timeout,
-            patience: self.exchange.connection.patience,
+            response_timeout: limits.response_header.or(transport.response_header_timeout),
+            patience: limits.idle.or(self.exchange.connection.patience),
         };
-        let sent = Instant::now();
-        let answer = self.worker.upstream.send(server, outgoing, body).await;
+        self.worker.upstream.send(server, outgoing, body).await
+    }
+
+    /// Learns from what a request to `server` came to.
+    pub(super) fn concluded(
+        &mut self,
+        service: &Service,
+        server: &Arc<Server>,
+        (sent, result): (Instant, Result<Answer, Failure>),
+    ) -> Result<Response, Failure> {
         self.origin.attempted(&server.name, sent);
-        match answer {
+        match result {
             Ok(answer) => {
                 service.room.prove();
                 Ok(self.accept(service, server, (answer, sent)))
             }
             Err(failure) => {
-                if let Some(change) = server.observe(Outcome::Failed(failure.fault)) {
-                    change.log(&service.name, &server.name);
-                }
+                learn(service, server, Outcome::Failed(failure.fault));
+                self.was_late(service, failure.fault);
                 Err(failure)
             }
         }
@@ -283,14 +332,20 @@ impl Journey {
             status: response.status(),
             ttfb: sent.elapsed(),
         };
-        if let Some(change) = server.observe(outcome) {
-            change.log(&service.name, &server.name);
-        }
+        learn(service, server, outcome);
         let upgrade = forwarded::strip_response_hop_by_hop(response.headers_mut());
         if self.tunnel.is_some() {
             self.origin.upgrade = upgrade;
         }
         response
+    }
+
+    #[cold]
+    fn panicked(&self, service: &Service) {
+        service.metrics.panicked();
+        if self.worker.may_warn() {
+            tracing::warn!(service = %service.name, "so few servers are well that all of them get requests: loadBalancer.outlierDetection.panicThreshold sets how few");
+        }
     }
 
     /// What comes after a failure; none if that was the last try.
@@ -331,6 +386,17 @@ impl Journey {
             return false;
         }
         allowed
+    }
+}
+
+/// Tells server and service what a request came to, and the log what follows from that.
+fn learn(service: &Service, server: &Arc<Server>, outcome: Outcome) {
+    if let Some(change) = server.observe(outcome) {
+        change.log(&service.name, &server.name);
+    }
+    if let Some(change) = service.judge(server, outcome) {
+        server.metrics().ejected();
+        change.log(&service.name, &server.name);
     }
 }
 

@@ -3,9 +3,11 @@
 mod around;
 mod attempt;
 mod group;
+mod hedge;
 mod hold;
 pub mod layer;
 mod record;
+mod timeouts;
 mod worker;
 
 use std::{rc::Rc, sync::Arc};
@@ -110,7 +112,13 @@ impl Journey {
             steps: &route.plan,
             target: &route.target,
         };
-        self.run(leg, interim).await
+        match route.timeouts.total {
+            None => self.run(leg, interim).await,
+            Some(total) => {
+                let run = async |this: &mut Self| this.run(leg, interim).await;
+                Box::pin(self.within_route(&route, total, run)).await
+            }
+        }
     }
 
     /// Runs the steps of a leg and reaches what it leads to, then the response hooks of the steps that were passed.

@@ -9,10 +9,12 @@ mod check;
 mod choice;
 mod condition;
 mod health;
+mod hedge;
 mod hold;
 mod mirror;
 mod server;
 mod sticky;
+mod timeouts;
 mod transport;
 
 use std::{
@@ -28,7 +30,7 @@ use crate::observe::ServiceMetrics;
 
 use self::{
     balancer::Balancer,
-    server::ServerParts,
+    server::{ServerParts, Verdict},
     sticky::{Named, Sticky, StickyName},
 };
 pub use self::{
@@ -37,11 +39,16 @@ pub use self::{
     check::{CheckMode, HealthCheck},
     choice::{Choice, ChoiceSettings, Chosen},
     condition::Condition,
-    health::{Failure, Health, HealthChange, HealthReport, PassiveSettings, Readiness, Thresholds},
+    health::{
+        Failure, Health, HealthChange, HealthReport, OutlierSettings, PassiveSettings, Readiness,
+        Thresholds,
+    },
+    hedge::{After, Hedge, HedgeSettings},
     hold::{HoldSettings, Room, Seat},
     mirror::{Allowance, Permit, Share},
     server::{InFlight, Outcome, Scheme, Server, ServerId, ServerUrl, ServerUrlError, Slots},
     sticky::StickySettings,
+    timeouts::Timeouts,
     transport::Transport,
 };
 
@@ -64,6 +71,9 @@ pub struct Service {
     /// Where requests wait while no server is usable.
     pub room: Arc<Room>,
     pub metrics: ServiceMetrics,
+    pub timeouts: Timeouts,
+    pub hedge: Option<Arc<Hedge>>,
+    outliers: Option<OutlierSettings>,
     balancer: Balancer,
     sticky: Option<Sticky>,
     /// What the provider says of each server.
@@ -86,6 +96,9 @@ pub struct ServiceSettings {
     pub hold: HoldSettings,
     /// `slowStart`.
     pub warm_up: Option<Duration>,
+    pub timeouts: Timeouts,
+    pub outliers: Option<OutlierSettings>,
+    pub hedge: Option<HedgeSettings>,
 }
 
 /// One `servers[]` entry.
@@ -116,6 +129,8 @@ pub struct Pick<'a> {
     pub server: &'a Arc<Server>,
     /// To be appended to the response as `Set-Cookie`.
     pub set_cookie: Option<HeaderValue>,
+    /// So few servers are well that health was ignored.
+    pub in_panic: bool,
 }
 
 impl Service {
@@ -141,15 +156,9 @@ impl Service {
             .into_iter()
             .map(|member| known.find_or_make(member))
             .collect();
-        if settings.strategy == Strategy::LeastTime {
-            servers.iter().for_each(|server| server.measure_times());
-        }
-        for server in &servers {
-            match settings.health_check {
-                Some(_) => server.health.start_probing(now),
-                None => server.health.stop_probing(now),
-            }
-        }
+        servers
+            .iter()
+            .for_each(|server| watch(server, &settings, now));
         let keys: Vec<Arc<str>> = names.iter().map(|name| Arc::clone(&name.own)).collect();
         let cursor = previous.map(|service| Arc::clone(service.balancer.cursor()));
         let sticky = settings
@@ -180,6 +189,9 @@ impl Service {
                     || Arc::new(RetryBudget::new(settings.budget, now)),
                     Arc::clone,
                 ),
+            timeouts: settings.timeouts,
+            hedge: settings.hedge.map(|hedge| again(hedge, previous, now)),
+            outliers: settings.outliers,
             hold: settings.hold,
             room: previous.map_or_else(
                 || Arc::new(Room::new(now)),
@@ -245,21 +257,29 @@ impl Service {
             return Some(pick);
         }
         // Servers not known to be well get traffic only when there is nobody else.
-        let index = self
-            .balanced_pick(key, Readiness::Ready)
-            .or_else(|| self.balanced_pick(key, Readiness::Waiting))?;
+        let in_panic = self.panics();
+        let index = match in_panic {
+            true => self.balanced_pick(key, |server| server.is_welcome()),
+            false => self
+                .balanced_pick(key, |server| server.readiness() == Readiness::Ready)
+                .or_else(|| {
+                    self.balanced_pick(key, |server| server.readiness() == Readiness::Waiting)
+                }),
+        }?;
         Some(Pick {
             server: &self.servers[index],
             set_cookie: self.sticky.as_ref().and_then(|sticky| sticky.cookie(index)),
+            in_panic,
         })
     }
 
     /// Whether [`Self::pick`] would find a server; costs no turn.
     pub fn can_pick(&self, key: &PickKey<'_>) -> bool {
+        let in_panic = self.panics();
         self.servers.iter().enumerate().any(|(index, server)| {
             self.balancer.counts(index)
                 && !key.exclude.contains(&server.id)
-                && server.readiness() != Readiness::Down
+                && takes_traffic(server, in_panic)
         })
     }
 
@@ -270,14 +290,59 @@ impl Service {
 
     /// Whether any server takes traffic.
     pub fn up(&self) -> bool {
+        let in_panic = self.panics();
         (0..self.servers.len()).any(|index| {
-            self.balancer.counts(index) && self.servers[index].readiness() != Readiness::Down
+            self.balancer.counts(index) && takes_traffic(&self.servers[index], in_panic)
         })
     }
 
-    fn balanced_pick(&self, key: &PickKey<'_>, wanted: Readiness) -> Option<usize> {
+    /// Whether the server stands out by failing after this; then it is left out for a while, and the change is handed back to be logged.
+    pub fn judge(&self, server: &Server, outcome: Outcome) -> Option<HealthChange> {
+        let settings = self.outliers.as_ref()?;
+        self.judge_at(settings, server, outcome, Instant::now())
+    }
+
+    fn judge_at(
+        &self,
+        settings: &OutlierSettings,
+        server: &Server,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<HealthChange> {
+        let offence = match outcome.verdict() {
+            Verdict::Nothing => None,
+            Verdict::Good => server.health.note(settings, None, now),
+            Verdict::Bad(failure) => server.health.note(settings, Some(failure), now),
+        }?;
+        let out = self
+            .servers
+            .iter()
+            .filter(|server| server.health.is_ejected(now));
+        if !may_eject(settings.most, out.count(), self.servers.len()) {
+            return None;
+        }
+        server.health.eject(settings, offence, now)
+    }
+
+    /// Whether so few servers are well that health says more about the service than about them. Those that their provider keeps out do
+    /// not count.
+    fn panics(&self) -> bool {
+        let Some(settings) = self.outliers.filter(|settings| settings.panic > 0) else {
+            return false;
+        };
+        let (mut all, mut well) = (0, 0);
+        for (index, server) in self.servers.iter().enumerate() {
+            if self.balancer.counts(index) && server.is_welcome() {
+                all += 1;
+                well += usize::from(server.readiness() != Readiness::Down);
+            }
+        }
+        well * 100 < all * settings.panic as usize
+    }
+
+    fn balanced_pick(&self, key: &PickKey<'_>, wanted: impl Fn(&Server) -> bool) -> Option<usize> {
         self.balancer.pick(&self.servers, key.client_ip, |server| {
-            !key.exclude.contains(&server.id) && server.readiness() == wanted
+            !key.exclude.contains(&server.id) && wanted(server)
         })
     }
 
@@ -303,7 +368,40 @@ impl Service {
         open(index).then(|| Pick {
             server: &self.servers[index],
             set_cookie: if renew { sticky.cookie(index) } else { None },
+            in_panic: false,
         })
+    }
+}
+
+/// Looks at the server in the ways that the settings ask for, and no longer in others.
+fn watch(server: &Server, settings: &ServiceSettings, now: Instant) {
+    if settings.strategy == Strategy::LeastTime {
+        server.measure_times();
+    }
+    match settings.health_check {
+        Some(_) => server.health.start_probing(now),
+        None => server.health.stop_probing(now),
+    }
+    if settings.outliers.is_none() {
+        server.health.pardon();
+    }
+}
+
+fn takes_traffic(server: &Server, in_panic: bool) -> bool {
+    server.readiness() != Readiness::Down || (in_panic && server.is_welcome())
+}
+
+/// Whether one more of `all` servers may be left out. The last one never is; one of several may be whatever the share.
+fn may_eject(most: u32, out: usize, all: usize) -> bool {
+    most > 0 && out + 1 < all && (out == 0 || (out + 1) * 100 <= all * most as usize)
+}
+
+/// What the previous service knows of its answers' times, if it was to do the same.
+fn again(settings: HedgeSettings, previous: Option<&Service>, now: Instant) -> Arc<Hedge> {
+    let known = previous.and_then(|service| service.hedge.as_ref());
+    match known.filter(|hedge| hedge.settings() == settings) {
+        Some(hedge) => Arc::clone(hedge),
+        None => Arc::new(Hedge::new(settings, now)),
     }
 }
 

@@ -76,6 +76,30 @@ pub enum Outcome {
     Failed(Fault),
 }
 
+/// What an outcome says about the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Good,
+    Bad(Failure),
+    Nothing,
+}
+
+impl Outcome {
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Self::Answered { status, .. } if status.as_u16() < 500 => Verdict::Good,
+            Self::Answered { status, .. } => Verdict::Bad(Failure::Status(status.as_u16())),
+            // An idle connection that the server closed is no failure: the request goes out again.
+            Self::Failed(fault)
+                if fault.blame != Blame::Server || fault.kind == FaultKind::StaleConnection =>
+            {
+                Verdict::Nothing
+            }
+            Self::Failed(_) => Verdict::Bad(Failure::NoAnswer),
+        }
+    }
+}
+
 /// What a server object is made from.
 #[derive(Debug, Clone)]
 pub(super) struct ServerParts {
@@ -143,6 +167,11 @@ impl Server {
         }
     }
 
+    /// Whether nothing but its health speaks against it.
+    pub(super) fn is_welcome(&self) -> bool {
+        self.address.is_some() && self.health.is_welcome()
+    }
+
     /// Whether it is about to go or gone: it takes no new request, and its idle connections are of no use.
     pub fn is_leaving(&self) -> bool {
         self.health.is_leaving()
@@ -183,25 +212,16 @@ impl Server {
 
     /// Learns from what a request came to. A change of health is handed back to be logged.
     pub fn observe(&self, outcome: Outcome) -> Option<HealthChange> {
-        match outcome {
-            Outcome::Answered { status, ttfb } => {
-                if let Some(times) = self.times.get() {
-                    times.add(ttfb);
-                }
-                if status.as_u16() < 500 {
-                    self.health.request_succeeded();
-                    return None;
-                }
-                let failure = Failure::Status(status.as_u16());
-                self.health.request_failed(failure, Instant::now)
-            }
-            // An idle connection that the server closed is no failure: the request goes out again.
-            Outcome::Failed(fault)
-                if fault.blame != Blame::Server || fault.kind == FaultKind::StaleConnection =>
-            {
+        if let (Outcome::Answered { ttfb, .. }, Some(times)) = (outcome, self.times.get()) {
+            times.add(ttfb);
+        }
+        match outcome.verdict() {
+            Verdict::Nothing => None,
+            Verdict::Good => {
+                self.health.request_succeeded();
                 None
             }
-            Outcome::Failed(_) => self.health.request_failed(Failure::NoAnswer, Instant::now),
+            Verdict::Bad(failure) => self.health.request_failed(failure, Instant::now),
         }
     }
 

@@ -8,9 +8,10 @@ use std::{
 use http::{HeaderMap, HeaderValue, StatusCode, header::COOKIE};
 
 use super::{
-    BudgetSettings, Condition, HealthCheck, HoldSettings, Outcome, PassiveSettings, PickKey,
-    Readiness, Scheme, ServerId, ServerSettings, ServerUrl, ServerUrlError, Service,
-    ServiceSettings, Slots, StickySettings, Strategy, Thresholds, Transport,
+    BudgetSettings, Condition, HealthCheck, HoldSettings, Outcome, OutlierSettings,
+    PassiveSettings, PickKey, Readiness, Scheme, ServerId, ServerSettings, ServerUrl,
+    ServerUrlError, Service, ServiceSettings, Slots, StickySettings, Strategy, Thresholds,
+    Timeouts, Transport,
 };
 use crate::{
     exchange::{Fault, FaultKind},
@@ -41,6 +42,9 @@ impl Lab {
                 budget: BudgetSettings::default(),
                 hold: HoldSettings::default(),
                 warm_up: None,
+                timeouts: Timeouts::default(),
+                outliers: None,
+                hedge: None,
             },
             slots: Slots::default(),
             now: Instant::now(),
@@ -675,4 +679,92 @@ fn a_cold_server_takes_a_smaller_share() {
         // Of its turns one in ten; with p2c and leasttime whoever is admitted is chosen among.
         assert!((30..420).contains(&share), "{strategy:?}: {share} of 2000");
     }
+}
+
+fn outlier_lab(urls: &str, most: u32, panic: u32) -> Lab {
+    let mut lab = Lab::new(Strategy::RoundRobin, urls);
+    lab.settings.outliers = Some(OutlierSettings {
+        errors: 2,
+        gateway_errors: 0,
+        error_rate: 0,
+        min_requests: 1,
+        interval: Duration::from_secs(10),
+        base: Duration::from_secs(30),
+        longest: Duration::from_secs(300),
+        most,
+        panic,
+    });
+    lab
+}
+
+/// Two bad answers of the server at `index`; whether that took it out.
+fn fail_twice(service: &Service, index: usize) -> bool {
+    let bad = Outcome::Answered {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        ttfb: Duration::ZERO,
+    };
+    let server = &service.servers[index];
+    let changes = [service.judge(server, bad), service.judge(server, bad)];
+    changes.iter().flatten().next().is_some()
+}
+
+#[test]
+fn outliers_are_left_out_up_to_a_share() {
+    let urls = "http://10.0.0.1:1 http://10.0.0.2:1 http://10.0.0.3:1 http://10.0.0.4:1";
+    for (most, out) in [(50, 2), (25, 1), (10, 1), (100, 3), (0, 0)] {
+        let service = outlier_lab(urls, most, 0).build(None);
+        let ejected = (0..4).filter(|index| fail_twice(&service, *index)).count();
+        assert_eq!(
+            (ejected, shares(&service, 32).len()),
+            (out, 4 - out),
+            "{most} %"
+        );
+    }
+    let alone = outlier_lab("http://10.0.0.1:1", 100, 0).build(None);
+    assert!(!fail_twice(&alone, 0), "the last one stays");
+}
+
+#[test]
+fn an_ejection_survives_a_reload_and_is_told() {
+    let mut lab = outlier_lab("http://10.0.0.1:1 http://10.0.0.2:1", 50, 0);
+    let service = lab.build(None);
+    assert!(fail_twice(&service, 0));
+    let report = service.servers[0].status();
+    assert_eq!(
+        (report.cause, report.reason.as_str()),
+        ("ejected", "2 failed request(s) in a row: ejected for 30s")
+    );
+    let next = lab.build(Some(&service));
+    assert_eq!(shares(&next, 32).len(), 1);
+    lab.settings.passive = Some(PassiveSettings {
+        failure_window: Duration::from_secs(1),
+        max_failed_attempts: 100,
+    });
+    let next = lab.build(Some(&next));
+    assert_eq!(shares(&next, 32).len(), 1, "also with other settings");
+    lab.settings.outliers = None;
+    let next = lab.build(Some(&next));
+    assert_eq!(shares(&next, 32).len(), 2, "nobody looks any more");
+}
+
+#[test]
+fn with_too_few_well_health_is_ignored_but_not_the_provider() {
+    let service = outlier_lab(
+        "http://10.0.0.1:1 http://10.0.0.2:1 http://10.0.0.3:1",
+        100,
+        50,
+    )
+    .build(None);
+    assert!(fail_twice(&service, 0));
+    assert_eq!(shares(&service, 32).len(), 2, "two of three are enough");
+    assert!(fail_twice(&service, 1));
+    assert_eq!(shares(&service, 32).len(), 3, "one is not");
+    let leaving = Condition::Leaving("it was told to stop".into());
+    drop(
+        service.servers[1]
+            .health
+            .set_condition(&leaving, Instant::now()),
+    );
+    assert_eq!(shares(&service, 32).len(), 1, "one of two is enough");
+    assert!(service.up());
 }

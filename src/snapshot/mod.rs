@@ -16,7 +16,7 @@ use crate::{
     middleware::{EncodedCharacters, Middleware},
     observe::{EntryPointMetrics, ServiceMetrics, TrafficMetrics},
     rule::{Facts, Rule, Syntax},
-    service::Service,
+    service::{Service, Timeouts},
     tls::{Certificate, SniTable, Tls},
 };
 
@@ -148,6 +148,8 @@ pub struct Route {
     pub tls_options: Option<Arc<str>>,
     /// Escapes that a path may not contain (answer 400).
     pub denied: EncodedCharacters,
+    /// The router's own; the service has its own too.
+    pub timeouts: Timeouts,
     pub signals: Signals,
     /// Whether it leads to something of ours (`...@internal`).
     pub internal: bool,

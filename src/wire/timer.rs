@@ -84,6 +84,11 @@ impl Deadline {
         self.set(None);
     }
 
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        TIMERS.with(|timers| timers.slots.borrow()[self.key].at != u64::MAX)
+    }
+
     /// Ready once the deadline has passed.
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         TIMERS.with(|timers| {

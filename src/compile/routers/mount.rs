@@ -7,7 +7,7 @@ use std::{
 
 use super::{Draft, Routers, Tables};
 use crate::{
-    compile::Stage,
+    compile::{Stage, services::timeouts},
     config::{Diagnostic, Kind, install::Providers},
     observe::{Metrics, ServiceMetrics, TrafficMetrics},
     snapshot::{
@@ -186,6 +186,7 @@ fn route(draft: &Draft, mount: &Mount, metrics: &Metrics, service: &ServiceMetri
         target: draft.target.clone(),
         tls_options: mount.tls_options.clone(),
         denied: draft.denied,
+        timeouts: timeouts(draft.definition.object.timeouts),
         signals: draft.signals,
         internal: matches!(draft.target, RouteTarget::Internal(_)),
         router_traffic: counted(metrics.router(&mount.name, &draft.service)),

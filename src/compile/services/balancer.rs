@@ -7,12 +7,13 @@ use crate::{
     config::{
         Diagnostic, Kind,
         definitions::Defined,
-        routing::{self, LoadBalancer, SameSite},
+        routing::{self, HedgeAfter, LoadBalancer, SameSite},
         units::Span,
     },
     service::{
-        BudgetSettings, CheckMode, Condition, HealthCheck, HoldSettings, PassiveSettings, Scheme,
-        ServerSettings, ServerUrl, ServiceSettings, StickySettings, Strategy, Thresholds,
+        After, BudgetSettings, CheckMode, Condition, HealthCheck, HedgeSettings, HoldSettings,
+        OutlierSettings, PassiveSettings, Scheme, ServerSettings, ServerUrl, ServiceSettings,
+        StickySettings, Strategy, Thresholds, Timeouts,
     },
 };
 
@@ -40,6 +41,8 @@ impl Draft<'_> {
                 None
             }
         };
+        let outliers = self.outliers(balancer);
+        let hedge = self.hedge(balancer);
         let core = &self.stage.input.install.core;
         let providers = &self.stage.input.install.providers;
         Some(ServiceSettings {
@@ -58,6 +61,9 @@ impl Draft<'_> {
             },
             hold: hold(balancer.hold.or(providers.hold(&definition.provider))),
             warm_up: balancer.slow_start.positive(),
+            timeouts: timeouts(balancer.timeouts),
+            outliers: outliers?,
+            hedge: hedge?,
         })
     }
 
@@ -153,6 +159,74 @@ impl Draft<'_> {
         })))
     }
 
+    /// As [`Self::health_check`].
+    #[expect(
+        clippy::option_option,
+        reason = "absent and unusable are different things"
+    )]
+    fn outliers(&mut self, balancer: &LoadBalancer) -> Option<Option<OutlierSettings>> {
+        let Some(detection) = &balancer.outlier_detection else {
+            return Some(None);
+        };
+        let error_rate = self.share("outlierDetection.errorRate", detection.error_rate);
+        let most = self.share(
+            "outlierDetection.maxEjectionPercent",
+            detection.max_ejection_percent,
+        );
+        let panic = self.share("outlierDetection.panicThreshold", detection.panic_threshold);
+        let base = self.positive(
+            "outlierDetection.baseEjectionTime",
+            detection.base_ejection_time,
+            30,
+        );
+        let longest = self.positive(
+            "outlierDetection.maxEjectionTime",
+            detection.max_ejection_time,
+            300,
+        );
+        Some(Some(OutlierSettings {
+            errors: detection.consecutive_errors,
+            gateway_errors: detection.consecutive_gateway_errors,
+            error_rate: error_rate?,
+            min_requests: detection.min_requests.max(1),
+            interval: self.positive("outlierDetection.interval", detection.interval, 10),
+            base,
+            longest,
+            most: most?,
+            panic: panic?,
+        }))
+    }
+
+    /// As [`Self::health_check`].
+    #[expect(
+        clippy::option_option,
+        reason = "absent and unusable are different things"
+    )]
+    fn hedge(&mut self, balancer: &LoadBalancer) -> Option<Option<HedgeSettings>> {
+        let Some(hedge) = &balancer.hedge else {
+            return Some(None);
+        };
+        Some(Some(HedgeSettings {
+            after: match hedge.after {
+                HedgeAfter::Time(time) => After::Time(time.at_least_zero()),
+                HedgeAfter::Percentile(percent) => After::Percentile(percent),
+            },
+            most: self.share("hedge.maxPercent", hedge.max_percent)?,
+        }))
+    }
+
+    /// A share in percent.
+    fn share(&mut self, field: &str, percent: u32) -> Option<u32> {
+        if percent > 100 {
+            self.error(
+                field,
+                format!("expected a percentage up to 100, found {percent}"),
+            );
+            return None;
+        }
+        Some(percent)
+    }
+
     fn check_scheme(&mut self, scheme: &str) -> Option<Scheme> {
         match scheme.to_ascii_lowercase().as_str() {
             "" => None,
@@ -207,6 +281,15 @@ impl Draft<'_> {
         let field = format!("loadBalancer.{field}");
         self.findings
             .push(self.definition.error(Kind::Service, &field, message));
+    }
+}
+
+/// The usable form of `timeouts`.
+pub(in crate::compile) fn timeouts(timeouts: routing::Timeouts) -> Timeouts {
+    Timeouts {
+        response_header: timeouts.response_header.positive(),
+        idle: timeouts.idle.positive(),
+        total: timeouts.total.positive(),
     }
 }
 

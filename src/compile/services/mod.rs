@@ -22,6 +22,7 @@ use crate::{
     snapshot::{Group, Member, RouteTarget},
 };
 
+pub(super) use balancer::timeouts;
 use build::Builder;
 use group::{Child, GroupSettings};
 

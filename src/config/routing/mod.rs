@@ -1,10 +1,13 @@
 //! Routing configuration: what providers produce and what may change at any time. Traefik calls it dynamic configuration.
 
 mod decode;
+mod hedge;
 mod hold;
 mod middleware;
+mod outlier;
 mod remarks;
 mod service;
+mod timeouts;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::decode::INSTALL_SECTIONS;
 pub use self::decode::{DecodedRouting, EVERY, Kind, decode_routing};
+pub use self::hedge::{Hedge, HedgeAfter};
 pub use self::hold::Hold;
 pub use self::middleware::{
     AddPrefix, AllowedCharacters, BasicAuth, Buffering, Chain, CircuitBreaker, ClientCertInfo,
@@ -21,12 +25,14 @@ pub use self::middleware::{
     RedirectRegex, RedirectScheme, RedisTls, ReplacePath, ReplacePathRegex, Retry, SourceCriterion,
     StripPrefix, StripPrefixRegex, SubjectInfo,
 };
+pub use self::outlier::OutlierDetection;
 pub use self::service::{
     Condition, Cookie, Failover, FailoverErrors, Follow, ForwardingTimeouts, HealthCheck,
     HealthCheckMode, HighestRandomWeight, LoadBalancer, Mirror, Mirroring, PassiveHealthCheck,
     ResponseForwarding, SameSite, Server, ServersTransport, Service, ServiceKind, Sticky, Strategy,
     Weighted, WeightedService,
 };
+pub use self::timeouts::Timeouts;
 pub use self::tls::{
     Certificate, ClientAuth, ClientAuthType, GeneratedCertificate, Tls, TlsOptions, TlsStore,
     TlsVersion,
@@ -109,6 +115,9 @@ pub struct Router {
     /// `tls`: present means TLS only, absent means plain only.
     #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouterTls>,
+    /// `timeouts` (Portway) of its requests; what is left out is the service's.
+    #[serde(skip_serializing_if = "unset")]
+    pub timeouts: Timeouts,
     /// `observability`: unset fields follow the entry point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observability: Option<Observability>,

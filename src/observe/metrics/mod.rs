@@ -310,6 +310,26 @@ impl ServiceMetrics {
         self.with(|series| series.mirrors.increment(reason));
     }
 
+    /// A request was sent to a second server too.
+    pub fn hedged(&self) {
+        self.with(|series| series.hedged.increment());
+    }
+
+    /// The second server answered first.
+    pub fn hedge_won(&self) {
+        self.with(|series| series.hedge_wins.increment());
+    }
+
+    /// A request was not sent to a second server because too many others were.
+    pub fn hedge_refused(&self) {
+        self.with(|series| series.hedge_refusals.increment());
+    }
+
+    /// A server was picked whatever its health.
+    pub fn panicked(&self) {
+        self.with(|series| series.panics.increment());
+    }
+
     /// An attempt failed; `reason` is the fault's.
     pub fn failed(&self, reason: &'static str) {
         self.with(|series| series.faults.increment(reason));
@@ -345,6 +365,11 @@ impl Drop for Held {
 pub struct ServerMetrics(Option<Arc<ServerSeries>>);
 
 impl ServerMetrics {
+    /// The server was left out because it stood out by failing.
+    pub fn ejected(&self) {
+        self.with(|series| series.ejections.increment());
+    }
+
     /// Says where the server's state can be read, until `server` is gone. Several addresses may share a URL.
     pub fn watch(&self, server: &Arc<impl ServerView + 'static>) {
         self.with(|series| {
@@ -581,6 +606,10 @@ pub(super) struct ServiceSeries {
     pub(super) holds: Counter,
     pub(super) held_micros: Counter,
     pub(super) hold_refusals: Counter,
+    pub(super) hedged: Counter,
+    pub(super) hedge_wins: Counter,
+    pub(super) hedge_refusals: Counter,
+    pub(super) panics: Counter,
     pub(super) mirrors: ReasonCounter,
     /// [`UP`] or [`DOWN`] of a service made of services; of others nothing.
     up: Gauge,
@@ -604,6 +633,7 @@ pub(super) struct ServerSeries {
     views: Mutex<Vec<Watched>>,
     pub(super) open: Gauge,
     pub(super) opened: Counter,
+    pub(super) ejections: Counter,
     pub(super) reused: Counter,
     parked: Counter,
     unparked: Counter,

@@ -2,6 +2,7 @@
 //!
 //! Probes (control thread) go through a mutex nobody else waits for; failures seen by traffic go through a lock-free ring.
 
+mod outlier;
 mod ring;
 
 use std::{
@@ -13,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::ring::FailureRing;
+pub use self::outlier::OutlierSettings;
+use self::{
+    outlier::{Offence, Outlier, told},
+    ring::FailureRing,
+};
 use super::condition::{self, Condition};
 
 /// Whether the balancer may pick a server.
@@ -32,7 +37,7 @@ pub enum Readiness {
 pub struct HealthReport {
     pub readiness: Readiness,
     /// Why, in a word of ours: `unchecked`, `not_probed`, `not_reached`, `unresolved`, `probe_succeeded`, `probe_failed`,
-    /// `requests_failed`, or that of a [`Condition`].
+    /// `requests_failed`, `ejected`, or that of a [`Condition`].
     pub cause: &'static str,
     /// Why, for people; empty for a server nobody checks.
     pub reason: String,
@@ -118,6 +123,7 @@ pub struct Health {
     trips: AtomicU32,
     /// Status that tripped, 0 for no answer.
     tripped_by: AtomicU16,
+    outlier: Outlier,
     probes: Mutex<Probes>,
     passive: Option<FailureRing>,
 }
@@ -164,6 +170,7 @@ impl Health {
             tripped_at: AtomicU64::new(0),
             trips: AtomicU32::new(0),
             tripped_by: AtomicU16::new(0),
+            outlier: Outlier::default(),
             probes: Mutex::new(Probes {
                 state: Probed::Unchecked,
                 successes: 0,
@@ -192,6 +199,7 @@ impl Health {
             tripped_at: AtomicU64::new(self.tripped_at.load(Relaxed)),
             trips: AtomicU32::new(self.trips.load(Relaxed)),
             tripped_by: AtomicU16::new(self.tripped_by.load(Relaxed)),
+            outlier: self.outlier.successor(),
             probes: Mutex::new(probes),
             passive: passive.map(FailureRing::new),
         }
@@ -205,17 +213,17 @@ impl Health {
         health
     }
 
-    /// Whether the balancer may pick the server. Two atomic loads unless passive failures tripped.
+    /// Whether the balancer may pick the server. Three atomic loads unless requests failed before.
     pub fn readiness(&self) -> Readiness {
-        if self.tripped_until.load(Relaxed) != 0 && self.tripped(Instant::now()) {
-            return Readiness::Down;
+        if self.tripped_until.load(Relaxed) != 0 || !self.outlier.is_spotless() {
+            return self.readiness_at(Instant::now());
         }
         readiness_of(self.state.load(Relaxed))
     }
 
     /// [`Health::readiness`] at a given time.
     pub fn readiness_at(&self, now: Instant) -> Readiness {
-        if self.tripped(now) {
+        if self.tripped(now) || self.is_ejected(now) {
             return Readiness::Down;
         }
         readiness_of(self.state.load(Relaxed))
@@ -224,6 +232,45 @@ impl Health {
     /// Whether its provider says that it leaves. One load.
     pub fn is_leaving(&self) -> bool {
         self.state.load(Relaxed) & !condition::BELOW == condition::LEAVING
+    }
+
+    /// Whether its provider has nothing against it. One load.
+    pub fn is_welcome(&self) -> bool {
+        self.state.load(Relaxed) & !condition::BELOW == 0
+    }
+
+    /// Whether it is left out because it stood out by failing.
+    pub fn is_ejected(&self, now: Instant) -> bool {
+        !self.outlier.is_spotless() && self.outlier.is_ejected(self.millis(now))
+    }
+
+    /// Notes what a request came to; why the server stands out, if it does.
+    pub(super) fn note(
+        &self,
+        settings: &OutlierSettings,
+        failure: Option<Failure>,
+        now: Instant,
+    ) -> Option<Offence> {
+        self.outlier.note(settings, failure, self.millis(now))
+    }
+
+    /// Leaves it out for a while, unless it is already.
+    pub(super) fn eject(
+        &self,
+        settings: &OutlierSettings,
+        offence: Offence,
+        now: Instant,
+    ) -> Option<HealthChange> {
+        let time = self.outlier.eject(settings, offence, self.millis(now))?;
+        Some(HealthChange {
+            up: false,
+            reason: told(offence, time),
+        })
+    }
+
+    /// Nobody looks for outliers any more.
+    pub(super) fn pardon(&self) {
+        self.outlier.pardon();
     }
 
     /// What its provider says of it.
@@ -275,6 +322,16 @@ impl Health {
                 checked,
                 reason: self.trip_reason(),
                 since: self.time(self.tripped_at.load(Relaxed)),
+            };
+        }
+        if probes.state != Probed::Down && self.is_ejected(now) {
+            let (since, reason) = self.outlier.verdict();
+            return HealthReport {
+                readiness: Readiness::Down,
+                cause: "ejected",
+                checked,
+                reason,
+                since: self.time(since),
             };
         }
         HealthReport {

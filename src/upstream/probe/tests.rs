@@ -23,7 +23,7 @@ use crate::{
     service::{
         BudgetSettings, CheckMode, Condition, HealthCheck, HoldSettings, PassiveSettings,
         Readiness, Scheme, Server, ServerSettings, ServerUrl, Service, ServiceSettings, Slots,
-        Strategy, Transport,
+        Strategy, Timeouts, Transport,
     },
     upstream::transport::TransportSettings,
 };
@@ -105,6 +105,9 @@ fn settings(url: &str, check: HealthCheck, transport: Arc<Transport>) -> Service
         budget: BudgetSettings::default(),
         hold: HoldSettings::default(),
         warm_up: None,
+        timeouts: Timeouts::default(),
+        outliers: None,
+        hedge: None,
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use self::failover::{Failover, FailoverErrors};
 pub use self::mirroring::{Mirror, Mirroring};
 pub use self::weighted::{HighestRandomWeight, Weighted, WeightedService};
-use super::{Certificate, Hold, Opaque, TlsVersion};
+use super::{Certificate, Hedge, Hold, Opaque, OutlierDetection, Timeouts, TlsVersion};
 use crate::config::shape::{presence, unset};
 use crate::config::units::{FileOrContent, Span};
 
@@ -178,6 +178,15 @@ pub struct LoadBalancer {
     /// `slowStart` (Portway): time over which a server that is new or was down works up to its share, 0 for at once. Default 0.
     #[serde(skip_serializing_if = "unset")]
     pub slow_start: Span,
+    /// `timeouts` (Portway) of its requests.
+    #[serde(skip_serializing_if = "unset")]
+    pub timeouts: Timeouts,
+    /// `outlierDetection` (Portway): leave servers out that fail more than others.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// `hedge` (Portway): ask a second server when the first one takes long.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
 }
 
 impl Default for LoadBalancer {
@@ -193,6 +202,9 @@ impl Default for LoadBalancer {
             servers_transport: String::new(),
             hold: Hold::default(),
             slow_start: Span::ZERO,
+            timeouts: Timeouts::default(),
+            outlier_detection: None,
+            hedge: None,
         }
     }
 }
