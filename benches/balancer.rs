@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 use portway::service::{
     BudgetSettings, Condition, HoldSettings, PickKey, ServerSettings, ServerUrl, Service,
-    ServiceSettings, Slots, StickySettings, Strategy, Thresholds, Transport,
+    ServiceSettings, Slots, StickySettings, Strategy, Thresholds, Timeouts, Transport,
 };
 
 const ROUNDS: usize = 7;
@@ -66,6 +66,9 @@ fn service(strategy: Strategy, servers: usize, sticky: bool) -> Service {
         budget: BudgetSettings::default(),
         hold: HoldSettings::default(),
         warm_up: None,
+        timeouts: Timeouts::default(),
+        outliers: None,
+        hedge: None,
     };
     Service::build(settings, None, &Slots::default(), Instant::now())
 }

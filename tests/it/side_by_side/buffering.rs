@@ -26,11 +26,22 @@ async fn buffering() {
     let variants: Vec<Variant> = (0..)
         .zip(options)
         .map(|(number, options): (usize, _)| {
-            Variant::middleware(&format!("buffering-{number}"), &format!("buffering: {{{options}}}"))
+            Variant::middleware(
+                &format!("buffering-{number}"),
+                &format!("buffering: {{{options}}}"),
+            )
         })
         .collect();
     let mut cases: Vec<Case> = [
-        "/", "/large", "/chunked", "/empty", "/unchanged", "/missing", "/broken", "/hop", "/packed",
+        "/",
+        "/large",
+        "/chunked",
+        "/empty",
+        "/unchanged",
+        "/missing",
+        "/broken",
+        "/hop",
+        "/packed",
     ]
     .into_iter()
     .map(get)

@@ -2,6 +2,7 @@
 //! a client or a server can see is compared. What differs on purpose is in [`outcome::ALLOWED`], each with its reason.
 
 mod api;
+mod buffering;
 mod cases;
 mod chains;
 mod middlewares;
