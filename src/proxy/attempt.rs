@@ -100,11 +100,7 @@ impl Journey {
         Box::pin(self.within_service(service, limits, work)).await
     }
 
-    async fn send_on(
-        &mut self,
-        service: &Arc<Service>,
-        interim: Option<&dyn Interim>,
-    ) -> Response {
+    async fn send_on(&mut self, service: &Arc<Service>, interim: Option<&dyn Interim>) -> Response {
         let append = !self.exchange.omit_forwarded_for
             && !self.worker.forwarding(self.entry_point).not_append;
         forwarded::depart(

@@ -33,7 +33,6 @@ mod examples;
 mod hold;
 mod http_provider;
 mod lifecycle;
-mod memory;
 mod middlewares;
 mod migrate;
 mod observe;

@@ -189,20 +189,17 @@ async fn a_slow_read_is_asked_of_another_server() {
     let hedge = ", hedge: {after: 30ms, maxPercent: 100}";
     let proxy = with("", hedge, &[&slow, &fast]).await;
     let client = proxy.client();
-    for _ in 0..4 {
+    // The budget allows one at once, and both servers have their turn.
+    while slow.hits() == 0 {
         let answer = tokio::time::timeout(Duration::from_secs(15), client.get("/")).await;
         assert_eq!(
             answer.expect("an answer before the slow one").text(),
             "fast"
         );
     }
-    assert!((1..=3).contains(&slow.hits()), "{}", slow.hits());
     let metrics = proxy.metrics().await;
-    let asked = format!(
-        "portway_service_hedged_requests_total{{service=\"all@file\"}} {}",
-        slow.hits()
-    );
-    assert!(metrics.contains(&asked), "{asked} in\n{metrics}");
+    let asked = "portway_service_hedged_requests_total{service=\"all@file\"} 1";
+    assert!(metrics.contains(asked), "{asked} in\n{metrics}");
     let won = asked.replace("hedged_requests", "hedge_wins");
     assert!(metrics.contains(&won), "{won} in\n{metrics}");
 }

@@ -147,7 +147,8 @@ pub(super) fn form(
                 definition,
                 findings,
             };
-            draft.settings(options, transports).map(Form::Balancer)
+            let settings = draft.settings(options, transports)?;
+            Some(Form::Balancer(Box::new(settings)))
         }
         _ => {
             let mut draft = group::Draft {

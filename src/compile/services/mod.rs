@@ -57,7 +57,7 @@ struct Ready {
 }
 
 enum Form {
-    Balancer(ServiceSettings),
+    Balancer(Box<ServiceSettings>),
     Group(GroupSettings),
 }
 

@@ -264,6 +264,10 @@ fn logs_and_sources(metrics: &Metrics) {
 }
 
 fn everything_of(service: &super::ServiceMetrics) {
+    service.hedged();
+    service.hedge_won();
+    service.hedge_refused();
+    service.panicked();
     service.retried();
     service.retries_exhausted();
     service.retry_refused();
@@ -298,6 +302,7 @@ fn every_metric_can_appear_and_only_known_ones_do() {
     handle.watch(&server);
     let _open = handle.connection_opened();
     handle.connection_reused();
+    handle.ejected();
     let limit = metrics.middleware(&"m@file".into(), "ratelimit");
     limit.refused();
     limit.delayed();
