@@ -18,6 +18,7 @@ pub mod drain;
 pub mod entrypoint;
 pub mod exchange;
 pub mod explain;
+pub mod export;
 pub mod fetch;
 pub mod http1;
 pub mod middleware;

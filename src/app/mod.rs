@@ -22,8 +22,11 @@ use crate::{
     control::{self, Control, Parts},
     drain::{Drain, Tasks},
     exchange::{Body, Response},
+    export::Exports,
     middleware::{Hook, Stores},
-    observe::{AccessLog, FINDINGS, Log, Metrics, Resolvers, Responders, Sources},
+    observe::{
+        AccessLog, FINDINGS, Log, LogQueue, Metrics, Resolvers, Responders, Sources, Tracer,
+    },
     ocsp::Stapling,
     provider::{DockerProvider, HttpProvider, Provider, Reload, Updates, file::FileProvider},
     proxy::layer::{MakeStack, Next, Stack},
@@ -46,6 +49,8 @@ const UPDATES: usize = 16;
 const FIRST_COMPILE: Duration = Duration::from_secs(5);
 /// How long logs may take to be written at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
+/// How long telling collectors what is left may take.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
 /// How long tasks of the control thread may take to end.
 const TASKS_END: Duration = Duration::from_secs(1);
 
@@ -114,7 +119,9 @@ impl App {
     pub fn run(self) -> anyhow::Result<()> {
         let inherited = systemd::inherited_sockets();
         runtime::log_panics();
-        let log = Log::start(&self.install.log).context("log")?;
+        let mut exports = Exports::default();
+        let queue = exports.log(&self.install);
+        let log = Log::start(&self.install.log, queue).context("log")?;
         // Roots and certificates need a provider; a second call in an embedding process finds one and changes nothing.
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
@@ -132,21 +139,24 @@ impl App {
                 let text: Vec<_> = failed.iter().map(ToString::to_string).collect();
                 anyhow::anyhow!(text.join("\n"))
             })?;
-        let served = runtime::control(self.serve(doors, settings, log.clone()))?;
+        let served = runtime::control(self.serve(doors, settings, (log.clone(), exports)))?;
         log.flush(LOG_FLUSH);
         served
     }
 
-    async fn serve(mut self, doors: Vec<Door>, settings: Settings, log: Log) -> anyhow::Result<()> {
-        let metrics = metrics(&self.install, &self.sources);
-        metrics.watch_resolvers(&self.resolvers);
-        log.watch(&metrics);
-        let access_log = access_log(&self.install, &metrics);
+    async fn serve(
+        mut self,
+        doors: Vec<Door>,
+        settings: Settings,
+        (log, mut exports): (Log, Exports),
+    ) -> anyhow::Result<()> {
+        let (metrics, access_log, tracer) = self.observe(&log, &mut exports);
         let (mut tasks, reload, (drain, _)) = (Tasks::default(), Reload::default(), Drain::new());
         let cell = Arc::new(SnapshotCell::new(Arc::new(Snapshot::default())));
         let readiness = Arc::new(Readiness::default());
         let (resolver, resolving) = Resolver::new(SystemLookup::default());
         tasks.spawn("resolver", resolving);
+        exports.start(&mut tasks);
         let admin = self.admin(&metrics, &readiness);
         let grace = doors::longest_grace(&doors);
         let challenges = Challenges::default();
@@ -156,6 +166,7 @@ impl App {
             forwarding: doors::forwarding(&self.install, &hostname()).into(),
             access_log: access_log.clone(),
             metrics: metrics.clone(),
+            tracer,
             make_stack: self.make_stack.clone(),
             doubts: resolver.doubts(),
             challenges: challenges.clone(),
@@ -193,9 +204,22 @@ impl App {
             &notifier,
         )
         .await;
-        tasks.finish(Instant::now() + TASKS_END).await;
         access_log.flush(LOG_FLUSH);
+        exports.flush(LAST_EXPORT).await;
+        tasks.finish(Instant::now() + TASKS_END).await;
         ended
+    }
+
+    /// What the traffic is counted, written down and traced with.
+    fn observe(&self, log: &Log, exports: &mut Exports) -> (Metrics, AccessLog, Tracer) {
+        let metrics = metrics(&self.install, &self.sources);
+        metrics.watch_resolvers(&self.resolvers);
+        log.watch(&metrics);
+        let queue = exports.access_log(&self.install);
+        let access_log = access_log(&self.install, &metrics, queue);
+        let tracer = exports.tracer(&self.install);
+        exports.metrics(&self.install, &metrics);
+        (metrics, access_log, tracer)
     }
 
     fn add_configured_providers(&mut self, reload: &Reload) {
@@ -323,17 +347,16 @@ fn settings(install: &Install) -> Settings {
 }
 
 fn metrics(install: &Install, sources: &Sources) -> Metrics {
-    let options = install.metrics.prometheus.as_ref();
-    let metrics = options.map_or_else(Metrics::default, Metrics::new);
+    let metrics = Metrics::configured(&install.metrics);
     metrics.watch_sources(sources);
     metrics
 }
 
-fn access_log(install: &Install, metrics: &Metrics) -> AccessLog {
+fn access_log(install: &Install, metrics: &Metrics, queue: Option<LogQueue>) -> AccessLog {
     let Some(options) = &install.access_log else {
         return AccessLog::default();
     };
-    AccessLog::open(options, metrics).unwrap_or_else(|error| {
+    AccessLog::open(options, metrics, queue).unwrap_or_else(|error| {
         tracing::error!(path = %options.file_path, %error, "accessLog.filePath cannot be opened: there will be no access log");
         AccessLog::default()
     })

@@ -6,11 +6,11 @@ use crate::{
     config::{
         Install,
         definitions::Name,
-        install::{self, RuleSyntax},
-        routing::{Observability, RouterTls},
+        install::{self, ObservabilityDefaults, RuleSyntax},
+        routing::{Observability, RouterTls, TraceVerbosity},
     },
     middleware::EncodedCharacters,
-    snapshot::Signals,
+    snapshot::{Signals, Traces},
 };
 
 /// One entry point.
@@ -22,6 +22,8 @@ pub(super) struct Door<'a> {
     pub(super) is_default: bool,
     /// Whether it adds anything to its routers. A router on several entry points is split where this is so.
     pub(super) has_model: bool,
+    /// Whether there is tracing at all.
+    pub(super) traced: bool,
 }
 
 /// The entry points in the order of the install configuration.
@@ -38,6 +40,7 @@ pub(super) fn doors(install: &Install) -> Vec<Door<'_>> {
                 || !config.http.middlewares.is_empty()
                 || config.http.encoded_characters.is_some()
                 || config.observability.is_some(),
+            traced: install.tracing.is_some(),
             config,
         })
         .collect()
@@ -97,6 +100,19 @@ impl Door<'_> {
             metrics: router
                 .and_then(|router| router.metrics)
                 .unwrap_or(defaults.metrics),
+            traces: self.traces(router, &defaults),
+        }
+    }
+
+    fn traces(&self, router: Option<&Observability>, defaults: &ObservabilityDefaults) -> Traces {
+        let wanted = router.and_then(|router| router.tracing);
+        if !self.traced || !wanted.unwrap_or(defaults.tracing) {
+            return Traces::Off;
+        }
+        let verbosity = router.and_then(|router| router.trace_verbosity);
+        match verbosity.unwrap_or(defaults.trace_verbosity) {
+            TraceVerbosity::Minimal => Traces::Minimal,
+            TraceVerbosity::Detailed => Traces::Detailed,
         }
     }
 

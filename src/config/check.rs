@@ -8,7 +8,7 @@ use super::decode::{did_you_mean, join};
 use super::diagnostic::{About, Diagnostic, Places};
 use super::dns::Variables;
 use super::install::{
-    EntryPoint, EntryPointHttp, HttpProvider, INTERNAL, Install, Ping, Prometheus,
+    EntryPoint, EntryPointHttp, HttpProvider, INTERNAL, Install, OtlpGrpc, Ping, Prometheus,
     RedirectEntryPoint, RuleSyntax,
 };
 use super::resolvers;
@@ -36,6 +36,7 @@ pub(super) fn check(
     check.api();
     check.providers();
     check.metrics();
+    check.telemetry();
     check.core();
     check.ocsp();
     let Check {
@@ -157,7 +158,6 @@ impl Check<'_> {
     /// Known parts of an entry point that do nothing yet.
     fn unsupported_here(&mut self, name: &str, door: &EntryPoint) {
         let path = format!("entryPoints.{name}");
-        let detailed = door.observability.as_ref().is_some_and(|o| o.tracing);
         let unsupported = [
             (
                 true,
@@ -170,8 +170,6 @@ impl Check<'_> {
                 "UDP is not supported by this version: it is not opened",
             ),
             (true, "udp.timeout", UNSUPPORTED),
-            (detailed, "observability.tracing", UNSUPPORTED),
-            (true, "observability.traceVerbosity", UNSUPPORTED),
         ];
         for (given, field, message) in unsupported {
             let path = join(&path, field);
@@ -355,6 +353,42 @@ impl Check<'_> {
                     prometheus.header_labels.remove(&label);
                 });
             }
+        }
+    }
+
+    fn telemetry(&mut self) {
+        let install = self.install;
+        if let Some(tracing) = &install.tracing {
+            if !(0.0..=1.0).contains(&tracing.sample_rate) {
+                self.error("tracing.sampleRate", "must be between 0 and 1", None);
+            }
+            if !tracing.global_attributes.is_empty() {
+                let hint = "use `resourceAttributes`";
+                self.warning("tracing.globalAttributes", "is deprecated", Some(hint));
+            }
+            let otlp = tracing.otlp.as_ref();
+            self.collector("tracing.otlp", otlp.and_then(|otlp| otlp.grpc.as_ref()));
+        }
+        if let Some(otlp) = &install.metrics.otlp {
+            self.collector("metrics.otlp", otlp.grpc.as_ref());
+            if otlp.push_interval.positive().is_none() {
+                self.error("metrics.otlp.pushInterval", "must be more than 0", None);
+            }
+        }
+        if let Some(otlp) = &install.log.otlp {
+            self.collector("log.otlp", otlp.grpc.as_ref());
+        }
+        let access_log = install.access_log.as_ref();
+        if let Some(otlp) = access_log.and_then(|log| log.otlp.as_ref()) {
+            self.collector("accessLog.otlp", otlp.grpc.as_ref());
+        }
+    }
+
+    fn collector(&mut self, path: &str, grpc: Option<&OtlpGrpc>) {
+        if grpc.is_some_and(|grpc| grpc.insecure && grpc.tls.is_some()) {
+            let path = join(path, "grpc");
+            let hint = "remove `insecure` or `tls`";
+            self.error(&path, "has `tls` and is `insecure`", Some(hint));
         }
     }
 

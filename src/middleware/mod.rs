@@ -26,6 +26,7 @@ mod replace_path;
 mod report;
 pub mod retry;
 mod source;
+mod spans;
 mod strip_prefix;
 #[cfg(test)]
 mod testing;

@@ -15,7 +15,9 @@ use prometheus::{
 
 use super::{
     labels::{HeaderLabelSet, HeaderLabels, TLS_LABELS},
-    metrics::{CIRCUIT_STATES, CertificateExpiry, Metrics, Registry, Series, WatchedLog},
+    metrics::{
+        CIRCUIT_STATES, CertificateExpiry, Metrics, Registry, Series, Signal, View, WatchedLog,
+    },
     names::{self, Kind, Metric, TrafficNames},
     resolvers::{Phase, Resolvers},
     responders::Responders,
@@ -28,7 +30,10 @@ impl Metrics {
         let Some(registry) = self.registry() else {
             return String::new();
         };
-        let families = gather(registry);
+        let Some(view) = &registry.prometheus else {
+            return String::new();
+        };
+        let families = gather(registry, view);
         let mut text = String::with_capacity(16 * 1024);
         // Names and labels are constants of this room and every family has a row, so encoding cannot fail.
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
@@ -36,13 +41,20 @@ impl Metrics {
         }
         text
     }
+
+    /// Everything counted so far, for a collector.
+    pub fn pushed(&self) -> Vec<MetricFamily> {
+        let registry = self.registry();
+        let view = registry.and_then(|registry| Some((registry, registry.otlp.as_ref()?)));
+        view.map_or_else(Vec::new, |(registry, view)| gather(registry, view))
+    }
 }
 
-fn gather(registry: &Registry) -> Vec<MetricFamily> {
-    let mut page = Page::default();
+fn gather(registry: &Registry, view: &View) -> Vec<MetricFamily> {
+    let mut page = Page::new(view);
     let mut series = registry.series();
     entry_points(registry, &series, &mut page);
-    for ((router, service), traffic) in series.routers.iter() {
+    for ((router, service), traffic) in series.routers.iter().filter(|_| view.routers) {
         page.traffic(
             registry,
             &names::ROUTER,
@@ -50,7 +62,9 @@ fn gather(registry: &Registry) -> Vec<MetricFamily> {
             &traffic.totals(),
         );
     }
-    services(registry, &series, &mut page);
+    if view.services {
+        services(registry, &series, &mut page);
+    }
     middlewares(&series, &mut page);
     configuration(&series, &mut page);
     certificates(&series.certificates, &mut page);
@@ -61,9 +75,11 @@ fn gather(registry: &Registry) -> Vec<MetricFamily> {
     page.into_families()
 }
 
-fn entry_points(registry: &Registry, series: &Series, page: &mut Page) {
+fn entry_points(registry: &Registry, series: &Series, page: &mut Page<'_>) {
     for (name, entry_point) in series.entry_points.iter() {
-        if let Some(totals) = entry_point.traffic.totals() {
+        if page.view.entry_points
+            && let Some(totals) = entry_point.traffic.totals()
+        {
             page.traffic(registry, &names::ENTRY_POINT, &[name], &totals);
         }
         page.number(
@@ -85,7 +101,7 @@ fn entry_points(registry: &Registry, series: &Series, page: &mut Page) {
     }
 }
 
-fn services(registry: &Registry, series: &Series, page: &mut Page) {
+fn services(registry: &Registry, series: &Series, page: &mut Page<'_>) {
     for (name, service) in series.services.iter() {
         if let Some(totals) = service.traffic.totals() {
             page.traffic(registry, &names::SERVICE, &[name], &totals);
@@ -137,7 +153,7 @@ fn services(registry: &Registry, series: &Series, page: &mut Page) {
     }
 }
 
-fn middlewares(series: &Series, page: &mut Page) {
+fn middlewares(series: &Series, page: &mut Page<'_>) {
     for ((name, kind), middleware) in series.middlewares.iter() {
         page.event(&names::REFUSALS, &[name, kind], middleware.refused.get());
         page.event(&names::DELAYED, &[name, kind], middleware.delayed.get());
@@ -149,7 +165,7 @@ fn middlewares(series: &Series, page: &mut Page) {
     }
 }
 
-fn configuration(series: &Series, page: &mut Page) {
+fn configuration(series: &Series, page: &mut Page<'_>) {
     page.number(&names::BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
     page.number(&names::CONFIG_RELOADS, &[], series.reloads as f64);
     if let Some((reload, at)) = &series.last_reload {
@@ -178,9 +194,20 @@ fn configuration(series: &Series, page: &mut Page) {
         };
         page.number(metric, &[], dropped.get() as f64);
     }
+    for (signal, exported) in &series.exports {
+        let signal = match signal {
+            Signal::Traces => "traces",
+            Signal::Metrics => "metrics",
+            Signal::AccessLog => "access_log",
+            Signal::Log => "log",
+        };
+        let (sent, dropped) = (exported.sent.get(), exported.dropped.get());
+        page.number(&names::EXPORTED, &[signal], sent as f64);
+        page.number(&names::EXPORTS_DROPPED, &[signal], dropped as f64);
+    }
 }
 
-fn certificates(certificates: &[CertificateExpiry], page: &mut Page) {
+fn certificates(certificates: &[CertificateExpiry], page: &mut Page<'_>) {
     let now = seconds_since_1970(SystemTime::now());
     let mut counts = BTreeMap::from([("valid", 0_u32), ("expiring", 0), ("expired", 0)]);
     // The same certificate may be named twice; a series may not.
@@ -211,7 +238,7 @@ fn certificates(certificates: &[CertificateExpiry], page: &mut Page) {
     }
 }
 
-fn resolvers(resolvers: &Resolvers, page: &mut Page) {
+fn resolvers(resolvers: &Resolvers, page: &mut Page<'_>) {
     for (resolver, state) in resolvers.states() {
         // From the start, so that the first failure is an increase.
         for outcome in ["issued", "failed", "unreachable"] {
@@ -232,7 +259,7 @@ fn resolvers(resolvers: &Resolvers, page: &mut Page) {
     }
 }
 
-fn responders(responders: &Responders, page: &mut Page) {
+fn responders(responders: &Responders, page: &mut Page<'_>) {
     let state = responders.state();
     if state.certificates.is_empty() && state.asked.is_empty() {
         return;
@@ -264,12 +291,19 @@ fn validity(seconds_left: f64) -> &'static str {
 type Rows = (Metric, Vec<proto::Metric>);
 
 /// Families in the making, by name.
-#[derive(Default)]
-struct Page {
+struct Page<'v> {
+    view: &'v View,
     families: BTreeMap<&'static str, Rows>,
 }
 
-impl Page {
+impl<'v> Page<'v> {
+    fn new(view: &'v View) -> Self {
+        Self {
+            view,
+            families: BTreeMap::new(),
+        }
+    }
+
     /// A counter of something that may never happen: shown once it did, as Traefik does with its own.
     fn event(&mut self, metric: &Metric, labels: &[&str], count: u64) {
         if count > 0 {
@@ -317,8 +351,10 @@ impl Page {
         let mut plain: BTreeMap<Key, Numbers> = BTreeMap::new();
         for (key, numbers) in &totals.requests {
             let labels = request_labels(&names.requests, key, subject);
-            let labels = with_headers(labels, &registry.header_labels, key.headers);
-            self.row(&names.requests, labels, numbers.requests() as f64);
+            if self.view.header_labels {
+                let labels = with_headers(labels, &registry.header_labels, key.headers);
+                self.row(&names.requests, labels, numbers.requests() as f64);
+            }
             let key = Key {
                 headers: HeaderLabels::default(),
                 ..*key
@@ -327,10 +363,16 @@ impl Page {
         }
         for (key, numbers) in &plain {
             let labels = |metric| request_labels(metric, key, subject);
-            self.push(
-                &names.duration,
-                histogram(labels(&names.duration), &registry.bounds, numbers),
+            if !self.view.header_labels {
+                let requests = numbers.requests() as f64;
+                self.row(&names.requests, labels(&names.requests), requests);
+            }
+            let histogram = histogram(
+                labels(&names.duration),
+                (&registry.bounds, &self.view.bounds),
+                numbers,
             );
+            self.push(&names.duration, histogram);
             self.row(
                 &names.bytes_in,
                 labels(&names.bytes_in),
@@ -396,7 +438,12 @@ fn with_headers(
     labels
 }
 
-fn histogram(labels: Vec<LabelPair>, bounds: &Bounds, numbers: &Numbers) -> proto::Metric {
+/// By those of the bounds that are `shown`.
+fn histogram(
+    labels: Vec<LabelPair>,
+    (bounds, shown): (&Bounds, &[f64]),
+    numbers: &Numbers,
+) -> proto::Metric {
     let mut histogram = proto::Histogram::default();
     let mut cumulated = 0;
     let buckets = bounds
@@ -405,6 +452,10 @@ fn histogram(labels: Vec<LabelPair>, bounds: &Bounds, numbers: &Numbers) -> prot
         .zip(numbers.buckets())
         .map(|(bound, count)| {
             cumulated += count;
+            (bound, cumulated)
+        })
+        .filter(|(bound, _)| shown.contains(bound))
+        .map(|(bound, cumulated)| {
             let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(*bound);
             bucket.set_cumulative_count(cumulated);

@@ -356,6 +356,16 @@ pub(super) const ACCESS_LINES_DROPPED: Metric = counter(
     &[],
     "Access log lines given up because the writer could not keep up.",
 );
+pub(super) const EXPORTED: Metric = counter(
+    "portway_otlp_exported_total",
+    &["signal"],
+    "Traces, points of metrics and lines of logs that a collector took.",
+);
+pub(super) const EXPORTS_DROPPED: Metric = counter(
+    "portway_otlp_dropped_total",
+    &["signal"],
+    "Those given up because the collector could not be reached, could not keep up or did not want them.",
+);
 pub(super) const LOG_LINES_DROPPED: Metric = counter(
     "portway_log_lines_dropped_total",
     &[],
@@ -398,6 +408,7 @@ const PROCESS: [Metric; 7] = [
 ];
 
 /// All metrics, sorted by name.
+#[expect(clippy::too_many_lines, reason = "a list")]
 pub fn all() -> Vec<Metric> {
     let mut all = vec![
         CONFIG_RELOADS,
@@ -449,6 +460,8 @@ pub fn all() -> Vec<Metric> {
         OCSP_NEXT,
         ACCESS_LINES_DROPPED,
         LOG_LINES_DROPPED,
+        EXPORTED,
+        EXPORTS_DROPPED,
     ];
     all.extend(
         [ENTRY_POINT, ROUTER, SERVICE]

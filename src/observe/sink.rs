@@ -131,6 +131,8 @@ enum Message<T> {
 pub(super) enum Output {
     Stdout,
     File(LogFile),
+    /// The lines go elsewhere.
+    Nowhere,
 }
 
 /// A file with its name.
@@ -162,7 +164,7 @@ impl Output {
     /// Opens the file again. The old file stays in use if that fails.
     fn reopen(&mut self) -> io::Result<()> {
         match self {
-            Self::Stdout => Ok(()),
+            Self::Stdout | Self::Nowhere => Ok(()),
             Self::File(file) => file.reopen(),
         }
     }
@@ -175,6 +177,7 @@ impl Output {
                 stdout.flush()
             }
             Self::File(file) => file.write_all(bytes),
+            Self::Nowhere => Ok(()),
         }
     }
 }

@@ -255,6 +255,7 @@ impl Journey {
         interim: Option<&dyn Interim>,
     ) -> Result<Response, Failure> {
         self.server = Some(server.begin());
+        self.begin_call(server);
         let sent = Instant::now();
         let result = self.send(service, server, body, interim).await;
         self.concluded(service, server, (sent, result))
@@ -297,6 +298,7 @@ impl Journey {
         (sent, result): (Instant, Result<Answer, Failure>),
     ) -> Result<Response, Failure> {
         self.origin.attempted(&server.name, sent);
+        self.end_call(server, &result);
         match result {
             Ok(answer) => {
                 service.room.prove();
@@ -406,7 +408,7 @@ fn replayable(body: &Body) -> Option<Body> {
 }
 
 /// The path of the server's URL before that of the request, with one slash between.
-fn join_paths(base: &str, target: &str) -> String {
+pub(super) fn join_paths(base: &str, target: &str) -> String {
     format!(
         "{}/{}",
         base.trim_end_matches('/'),

@@ -39,6 +39,7 @@ impl Journey {
         tried: &mut Tried,
     ) -> Result<Response, Failure> {
         let patience = hedge.begin();
+        self.begin_call(server);
         let (came, lost) = self
             .ask_both(service, (server, hedge, patience), interim, tried)
             .await;

@@ -8,6 +8,7 @@ mod hold;
 pub mod layer;
 mod record;
 mod timeouts;
+mod trace;
 mod worker;
 
 use std::{rc::Rc, sync::Arc};
@@ -17,7 +18,7 @@ use http::StatusCode;
 use crate::{
     exchange::{Body, Exchange, Fault, Response, fault, forwarded},
     middleware::{Flow, Middleware, detect_type},
-    observe::ServiceMetrics,
+    observe::{Part, ServiceMetrics, Trace},
     rule::{Facts, normalise_host, routing_path},
     service::{InFlight, Service},
     snapshot::{EntryPoint, Internal, Route, RouteTarget, Snapshot},
@@ -48,6 +49,8 @@ pub struct Journey {
     pub tunnel: Option<Tunnel>,
     arrival: Option<record::Arrival>,
     origin: record::Origin,
+    /// None: the request is not traced.
+    trace: Option<Box<Trace>>,
 }
 
 impl Journey {
@@ -67,6 +70,7 @@ impl Journey {
             tunnel: None,
             arrival: None,
             origin: record::Origin::default(),
+            trace: None,
         }
     }
 
@@ -102,14 +106,17 @@ impl Journey {
         }
         let Some(route) = self.find_route() else {
             self.entry_point().metrics.unmatched();
+            self.begin_trace(self.entry_point().signals.traces, None);
             return fault::not_found();
         };
         self.route = Some(Arc::clone(&route));
+        self.begin_trace(route.signals.traces, Some(&route));
         if let Some(refusal) = self.refused_by(&route) {
             return refusal;
         }
         let leg = Leg {
             steps: &route.plan,
+            names: &route.steps,
             target: &route.target,
         };
         match route.timeouts.total {
@@ -123,7 +130,8 @@ impl Journey {
 
     /// Runs the steps of a leg and reaches what it leads to, then the response hooks of the steps that were passed.
     async fn run(&mut self, leg: Leg<'_>, interim: Option<&dyn Interim>) -> Response {
-        let (passed, end) = self.run_plan(leg.steps).await;
+        let position = self.trace.as_ref().map(|trace| trace.position());
+        let (passed, end) = self.run_plan(leg).await;
         let mut response = match end {
             End::Passed => self.reach(leg.target, interim).await,
             End::Answered(response) => *response,
@@ -134,6 +142,9 @@ impl Journey {
         }
         for step in leg.steps[..passed].iter().rev() {
             step.response(&mut self.exchange, &mut response);
+        }
+        if let Some((trace, position)) = self.trace.as_mut().zip(position) {
+            trace.back_to(position);
         }
         response
     }
@@ -190,13 +201,21 @@ impl Journey {
     }
 
     /// Runs the request hooks; the step that ended this, and how.
-    async fn run_plan(&mut self, steps: &[Middleware]) -> (usize, End) {
-        for (index, step) in steps.iter().enumerate() {
+    async fn run_plan(&mut self, leg: Leg<'_>) -> (usize, End) {
+        for (index, step) in leg.steps.iter().enumerate() {
+            if let Some(trace) = &mut self.trace {
+                trace::enter_step(trace, step, &leg.names[index]);
+            }
             let mut flow = step.request(&mut self.exchange);
             loop {
                 match flow {
                     Flow::Continue => break,
-                    Flow::Respond(response) => return (index, End::Answered(response)),
+                    Flow::Respond(response) => {
+                        if let (Some(trace), Some(error)) = (&mut self.trace, step.refusal()) {
+                            trace.failed(error);
+                        }
+                        return (index, End::Answered(response));
+                    }
                     Flow::Wait(time) => {
                         tokio::time::sleep(time).await;
                         break;
@@ -206,7 +225,7 @@ impl Journey {
                 }
             }
         }
-        (steps.len(), End::Passed)
+        (leg.steps.len(), End::Passed)
     }
 
     /// The answer of `target` to the request as it is now.
@@ -214,6 +233,9 @@ impl Journey {
         match target {
             RouteTarget::Service(service) => {
                 self.leads_to(service);
+                if let Some(trace) = &mut self.trace {
+                    trace.enter(Part::Service(Arc::clone(&service.name)));
+                }
                 self.forward(service, interim).await
             }
             RouteTarget::Group(group) => self.enter(group, interim).await,
@@ -250,6 +272,8 @@ impl Journey {
 #[derive(Clone, Copy)]
 struct Leg<'a> {
     steps: &'a [Middleware],
+    /// The name of each step.
+    names: &'a [Arc<str>],
     target: &'a RouteTarget,
 }
 
@@ -258,6 +282,7 @@ impl Leg<'_> {
     fn from(self, index: usize) -> Self {
         Self {
             steps: &self.steps[index..],
+            names: &self.names[index..],
             ..self
         }
     }

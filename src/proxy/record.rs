@@ -119,6 +119,7 @@ impl Journey {
 
     /// Looks at the answer as the client will get it.
     pub(super) fn departs(&mut self, response: &mut Response) {
+        self.trace_departure(response);
         if self.worker.access_log.wants_headers() {
             self.origin.downstream = self.worker.access_log.capture(response.headers());
         }
@@ -152,6 +153,9 @@ impl Journey {
         let duration = self.exchange.started.elapsed();
         self.count(arrival, &sent, duration);
         self.log(arrival, &sent, duration);
+        if let Some(trace) = self.trace.take() {
+            trace.finish(sent.status.as_u16());
+        }
     }
 
     fn count(&self, arrival: &Arrival, sent: &Sent, duration: Duration) {
@@ -224,6 +228,7 @@ impl Journey {
             response_size: sent.bytes,
             retries: self.origin.retries,
             held: self.origin.held,
+            trace: self.trace.as_ref().map(|trace| trace.ids()),
             tls: self.session().map(|tls| TlsRecord {
                 version: tls.version,
                 cipher: tls.cipher,

@@ -17,7 +17,7 @@ use super::layer::Stack;
 use crate::{
     challenge::Challenges,
     exchange::{Exchange, Response, TranscriptRoom, forwarded::Forwarding},
-    observe::{AccessLog, Metrics},
+    observe::{AccessLog, Metrics, Tracer},
     snapshot::{CachedSnapshot, Internal, Snapshot, SnapshotCell},
     upstream::{Upstream, resolve::Doubts},
 };
@@ -48,6 +48,7 @@ pub struct Parts {
     pub forwarding: Arc<[Forwarding]>,
     pub access_log: AccessLog,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub stack: Option<Stack>,
     /// Where to say that a server does not answer at the address its name had.
     pub doubts: Doubts,
@@ -63,6 +64,7 @@ pub struct Worker {
     forwarding: Arc<[Forwarding]>,
     pub access_log: AccessLog,
     pub(super) metrics: Metrics,
+    pub(super) tracer: Tracer,
     /// Layers of the embedder around every request.
     pub(super) stack: Option<Stack>,
     /// Room for what is kept of bodies that may be sent twice.
@@ -89,6 +91,7 @@ impl Worker {
             forwarding: parts.forwarding,
             access_log: parts.access_log,
             metrics: parts.metrics,
+            tracer: parts.tracer,
             stack: parts.stack,
             challenges: parts.challenges,
             transcripts: TranscriptRoom::new(MOST_KEPT),

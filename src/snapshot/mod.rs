@@ -215,4 +215,15 @@ impl Internal {
 pub struct Signals {
     pub access_log: bool,
     pub metrics: bool,
+    pub traces: Traces,
+}
+
+/// How much of a request its trace tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traces {
+    Off,
+    /// One span in, one out.
+    Minimal,
+    /// Every step.
+    Detailed,
 }

@@ -50,6 +50,7 @@ mod services;
 mod side_by_side;
 mod storm;
 mod streaming;
+mod telemetry;
 mod timeouts;
 mod tls;
 mod upgrades;

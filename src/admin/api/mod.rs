@@ -168,7 +168,12 @@ impl Api<'_> {
     fn overview(&self) -> Value {
         let catalog = self.catalog;
         let nothing = || json!({"total": 0, "warnings": 0, "errors": 0});
-        let metrics = &self.admin.install.metrics.prometheus;
+        let install = &self.admin.install;
+        let metrics = match (&install.metrics.prometheus, &install.metrics.otlp) {
+            (Some(_), _) => "Prometheus",
+            (None, Some(_)) => "OTLP",
+            (None, None) => "",
+        };
         let mut overview = json!({
             "http": {
                 "routers": counts(catalog.routers.values().map(|entry| entry.status)),
@@ -179,8 +184,8 @@ impl Api<'_> {
             "udp": {"routers": nothing(), "services": nothing()},
             "certificates": counts(catalog.certificates.iter().map(certificates::status)),
             "features": {
-                "tracing": "",
-                "metrics": if metrics.is_some() { "Prometheus" } else { "" },
+                "tracing": if install.tracing.is_some() { "OTLP" } else { "" },
+                "metrics": metrics,
                 "accessLog": self.admin.install.access_log.is_some(),
             },
             "providers": self.providers(),

@@ -17,7 +17,7 @@ use crate::{
     },
     middleware::{EncodedCharacters, Middleware},
     rule::{Rule, Syntax},
-    snapshot::{RouteTarget, Signals},
+    snapshot::{RouteTarget, Signals, Traces},
 };
 
 /// A router that can be mounted, on entry points that all add the same to it.
@@ -384,6 +384,10 @@ impl<'a> Drafter<'a> {
         Signals {
             access_log: signals.access_log && logged,
             metrics: signals.metrics && install.metrics.add_internals,
+            traces: match &install.tracing {
+                Some(tracing) if tracing.add_internals => signals.traces,
+                _ => Traces::Off,
+            },
         }
     }
 }

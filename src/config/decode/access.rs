@@ -539,6 +539,7 @@ const ENABLED_BY_NAME: &[&str] = &[
     "healthCheck",
     "loadBalancer",
     "log",
+    "otlp",
     "passiveHealthCheck",
     "ping",
     "prometheus",

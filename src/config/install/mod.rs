@@ -5,6 +5,7 @@ mod docker;
 mod entrypoint;
 mod observe;
 mod provider;
+mod telemetry;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ pub use self::observe::{
     Log, LogFormat, LogLevel, Metrics, Ping, Prometheus, QueryFields,
 };
 pub use self::provider::{FileProvider, HttpProvider, Providers};
+pub use self::telemetry::{
+    LogOtlp, MetricsOtlp, OtlpGrpc, OtlpHttp, OtlpTls, Tracing, TracingOtlp,
+};
 use super::diagnostic::Places;
 use super::routing::{self, ForwardingTimeouts};
 use super::shape::{Opaque, presence, presence_or_default, unset};
@@ -66,15 +70,15 @@ pub struct Install {
     /// `hostResolver`: not acted on yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_resolver: Option<Opaque>,
-    /// `tracing`: not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tracing: Option<Opaque>,
+    /// `tracing`: absent means off.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Box<Tracing>>,
     /// `ocsp`: staples for certificates from files; absent means off.
     #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
     pub ocsp: Option<Ocsp>,
-    /// `experimental`: plugins and the like, not acted on.
+    /// `experimental`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub experimental: Option<Opaque>,
+    pub experimental: Option<Box<Experimental>>,
     /// `spiffe`: not acted on yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<Opaque>,
@@ -265,6 +269,38 @@ pub struct Ocsp {
     /// `responderOverrides`: by the URL of a responder, the one to ask instead.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub responder_overrides: BTreeMap<String, String>,
+}
+
+/// `experimental`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Experimental {
+    /// `otlpLogs`: accepted; `otlp` of the logs needs no permission. Default false.
+    pub otlp_logs: bool,
+    /// `plugins`: not acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugins: Option<Opaque>,
+    /// `localPlugins`: not acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_plugins: Option<Opaque>,
+    /// `abortOnPluginFailure`: not acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abort_on_plugin_failure: Option<Opaque>,
+    /// `fastProxy`: not acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_proxy: Option<Opaque>,
+    /// `knative`: not acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knative: Option<Opaque>,
+    /// `kubernetesGateway`: not acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes_gateway: Option<Opaque>,
+    /// `kubernetesIngressNGINX`: not acted on.
+    #[serde(
+        rename = "kubernetesIngressNGINX",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub kubernetes_ingress_nginx: Option<Opaque>,
 }
 
 /// The entry point that carries API, ping and metrics unless they name another.

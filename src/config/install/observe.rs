@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{INTERNAL, Opaque};
+use super::{INTERNAL, LogOtlp, MetricsOtlp, Opaque};
 use crate::config::shape::{presence, unset};
 use crate::config::units::{Span, StatusRange};
 
@@ -34,9 +34,9 @@ pub struct Log {
     /// `compress` rotated files. Default false.
     #[serde(skip_serializing_if = "unset")]
     pub compress: bool,
-    /// `otlp`: not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp: Option<Opaque>,
+    /// `otlp`: sent to a collector too.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Box<LogOtlp>>,
 }
 
 /// `log.level`.
@@ -93,12 +93,12 @@ pub struct AccessLog {
     pub filters: AccessLogFilters,
     /// `fields`: what a line holds.
     pub fields: AccessLogFields,
-    /// `dualOutput`: not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dual_output: Option<Opaque>,
-    /// `otlp`: not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp: Option<Opaque>,
+    /// `dualOutput`: with `otlp`, write the lines too. Default false.
+    #[serde(skip_serializing_if = "unset")]
+    pub dual_output: bool,
+    /// `otlp`: sent to a collector instead of written.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Box<LogOtlp>>,
 }
 
 /// `accessLog.format`.
@@ -224,9 +224,9 @@ pub struct Metrics {
     /// `influxDB2`: not acted on yet.
     #[serde(rename = "influxDB2", skip_serializing_if = "Option::is_none")]
     pub influx_db2: Option<Opaque>,
-    /// `otlp`: not acted on yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp: Option<Opaque>,
+    /// `otlp`: told to a collector; absent means off.
+    #[serde(deserialize_with = "presence", skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Box<MetricsOtlp>>,
 }
 
 /// `metrics.prometheus`.

@@ -500,7 +500,7 @@ entryPoints:
   dns: {address: ':53/udp', udp: {timeout: 1}}
 certificatesResolvers:
   le: {acme: {email: a b}}
-tracing: {}
+spiffe: {}
 providers:
   nomad: {exposedByDefault: false}
 global: {checkNewVersion: true, sendAnonymousUsage: false}
@@ -519,10 +519,10 @@ http: {routers: {}}
             "traefik.yml:3:44: warning: entryPoints.dns.udp.timeout: is known, but not supported by this version",
             "traefik.yml:5:8: warning: certificatesResolvers.le.acme: has no challenge, and gets no certificate (add `httpChallenge`, `tlsChallenge` or `dnsChallenge`)",
             "traefik.yml:5:22: warning: certificatesResolvers.le.acme.email: is not an email address",
-            "traefik.yml:6:1: warning: tracing: is known, but not supported by this version",
+            "traefik.yml:6:1: warning: spiffe: is known, but not supported by this version",
             "traefik.yml:8:3: warning: providers.nomad: is known, but not supported by this version",
             "traefik.yml:9:27: warning: global.checkNewVersion: has no effect: Portway does not call home",
-            "traefik.yml:10:1: warning: experimental: is known, but not supported by this version",
+            "traefik.yml:10:16: warning: experimental.plugins: is known, but not supported by this version",
             "traefik.yml:11:18: warning: api.dashboard: there is no dashboard in this version, the API answers JSON",
             "traefik.yml:12:1: warning: htttp: unknown section, ignored",
             "traefik.yml:14:1: warning: http: belongs to the routing configuration and is ignored here (move it to a file that `providers.file` reads)",

@@ -273,6 +273,13 @@ fn set_forwarded(
     }
 }
 
+/// The scheme the client used, as servers are told.
+pub fn proto(head: &RequestHead, connection: &Connection) -> HeaderValue {
+    let said = head.headers.get(&X_FORWARDED_PROTO);
+    let said = said.filter(|value| !value.is_empty());
+    said.unwrap_or_else(|| proto_of(head, connection)).clone()
+}
+
 fn proto_of(head: &RequestHead, connection: &Connection) -> &'static HeaderValue {
     let websocket = has_token(head.upgrade.iter(), "websocket");
     match (websocket, connection.is_tls()) {

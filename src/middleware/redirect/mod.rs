@@ -67,6 +67,11 @@ impl Redirect {
         })
     }
 
+    /// Whether it is a `redirectRegex`.
+    pub(super) fn is_by_regex(&self) -> bool {
+        matches!(self.to, Destination::Replaced { .. })
+    }
+
     pub(super) fn request(&self, exchange: &mut Exchange) -> Flow {
         let tls = exchange.connection.is_tls();
         let head = &exchange.request;

@@ -1,13 +1,17 @@
 //! How a line looks: the common log format with and without Traefik's additions, and JSON.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::{HeaderName, Version, header};
 
-use super::{AccessRecord, CapturedHeaders};
+use super::{AccessRecord, CapturedHeaders, TlsRecord};
 use crate::{
     config::install::{AccessLogFields, AccessLogFormat, FieldMode},
     observe::{
+        LogLine, LogQueue, LogValue,
         clock::{self, Zone, append},
         escape::escape,
         json,
@@ -20,24 +24,62 @@ use crate::{
 pub(super) struct Lines {
     format: AccessLogFormat,
     fields: Fields,
+    /// To a collector.
+    queue: Option<LogQueue>,
 }
 
 impl Lines {
-    pub(super) fn new(format: AccessLogFormat, fields: Fields) -> Self {
-        Self { format, fields }
+    pub(super) fn new(format: AccessLogFormat, fields: Fields, queue: Option<LogQueue>) -> Self {
+        Self {
+            format,
+            fields,
+            queue,
+        }
     }
+
+    /// A record as a collector gets it: the line, and what the line of JSON says as fields.
+    fn line(&self, record: &AccessRecord, text: &[u8]) -> LogLine {
+        let mut json = Vec::with_capacity(1024);
+        self.fields.json(record, &mut json, record.started);
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&json).unwrap_or_default();
+        let told = |name: &str| !["level", "msg", "time"].contains(&name);
+        let fields = fields.into_iter().filter(|(name, _)| told(name));
+        LogLine {
+            time: record.started,
+            level: tracing::Level::INFO,
+            text: String::from_utf8_lossy(text).into_owned(),
+            fields: fields
+                .map(|(name, value)| match &*name {
+                    // As Traefik sends them: nanoseconds since 1970.
+                    "StartUTC" | "StartLocal" => (name, since_1970(record.started)),
+                    _ => (name, value.into()),
+                })
+                .collect(),
+            trace: record.trace,
+        }
+    }
+}
+
+fn since_1970(time: SystemTime) -> LogValue {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    LogValue::Integer(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 impl Render for Lines {
     type Item = Box<AccessRecord>;
 
     fn render(&mut self, record: &Box<AccessRecord>, out: &mut Vec<u8>) {
+        let start = out.len();
         match self.format {
             AccessLogFormat::Common => self.fields.common(record, out, true),
             AccessLogFormat::GenericClf => self.fields.common(record, out, false),
             AccessLogFormat::Json => self.fields.json(record, out, SystemTime::now()),
         }
         out.push(b'\n');
+        if let Some(queue) = &self.queue {
+            queue.push(Box::new(self.line(record, &out[start..])));
+        }
     }
 
     fn lost(&mut self, lines: u64, _out: &mut Vec<u8>) {
@@ -172,8 +214,14 @@ impl Fields {
             object.headers("origin_", &origin.headers);
         }
         object.headers("request_", &record.request_headers);
+        if let Some(ids) = record.trace {
+            object.text("span_id", ids.span.to_string().as_bytes());
+        }
         object.key("time");
         object.time(now, Zone::Local, clock::write_seconds);
+        if let Some(ids) = record.trace {
+            object.text("trace_id", ids.trace.to_string().as_bytes());
+        }
         object.out.push(b'}');
     }
 
@@ -212,11 +260,7 @@ impl Fields {
         object.text("RequestPath", self.path(record).as_bytes());
         object.text("RequestPort", port.as_bytes());
         object.text("RequestProtocol", protocol(record.version).as_bytes());
-        let scheme = if record.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = record.tls.as_ref().map_or("http", |_| "https");
         object.text("RequestScheme", scheme.as_bytes());
         object.number("RetryAttempts", record.retries);
         if let Some(router) = &record.router {
@@ -227,14 +271,16 @@ impl Fields {
             object.text("ServiceName", origin.service.as_bytes());
             object.text("ServiceURL", origin.url.as_bytes());
         }
+        if let Some(ids) = record.trace {
+            object.text("SpanId", ids.span.to_string().as_bytes());
+        }
         object.moment("StartLocal", record.started, Zone::Local);
         object.moment("StartUTC", record.started, Zone::Utc);
         if let Some(tls) = &record.tls {
-            object.text("TLSCipher", tls.cipher.as_bytes());
-            if let Some(subject) = &tls.client_subject {
-                object.text("TLSClientSubject", subject.as_bytes());
-            }
-            object.text("TLSVersion", tls.version.as_bytes());
+            object.tls(tls);
+        }
+        if let Some(ids) = record.trace {
+            object.text("TraceId", ids.trace.to_string().as_bytes());
         }
     }
 }
@@ -255,6 +301,14 @@ impl<'a> Object<'a> {
             out,
             opened: false,
         }
+    }
+
+    fn tls(&mut self, tls: &TlsRecord) {
+        self.text("TLSCipher", tls.cipher.as_bytes());
+        if let Some(subject) = &tls.client_subject {
+            self.text("TLSClientSubject", subject.as_bytes());
+        }
+        self.text("TLSVersion", tls.version.as_bytes());
     }
 
     fn key(&mut self, name: &str) {
@@ -373,7 +427,7 @@ fn quoted(out: &mut Vec<u8>, value: Option<&[u8]>) {
 }
 
 /// The fields that can be kept or dropped, in byte order.
-const FIELDS: [&str; 33] = [
+const FIELDS: [&str; 37] = [
     "ClientAddr",
     "ClientHost",
     "ClientPort",
@@ -401,10 +455,14 @@ const FIELDS: [&str; 33] = [
     "ServiceAddr",
     "ServiceName",
     "ServiceURL",
+    "SpanId",
     "StartLocal",
     "StartUTC",
     "TLSCipher",
     "TLSClientSubject",
     "TLSVersion",
+    "TraceId",
     "entryPointName",
+    "span_id",
+    "trace_id",
 ];

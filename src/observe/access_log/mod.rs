@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use self::line::{Fields, Lines};
 use super::{
-    Metrics, WatchedLog,
+    LogQueue, Metrics, TraceIds, WatchedLog,
     sink::{Output, Sink},
 };
 use crate::config::{
@@ -33,13 +33,18 @@ use crate::config::{
 pub struct AccessLog(Option<Arc<Open>>);
 
 impl AccessLog {
-    /// Opens the log. An error means there will be none; it is no reason not to serve.
+    /// Opens the log; with `queue` a collector gets its lines, alone unless `dualOutput` is set. An error means there will be none; it
+    /// is no reason not to serve.
     pub fn open(
         options: &crate::config::install::AccessLog,
         metrics: &Metrics,
+        queue: Option<LogQueue>,
     ) -> io::Result<Self> {
-        let output = Output::open(&options.file_path)?;
-        let lines = Lines::new(options.format, Fields::new(&options.fields));
+        let output = match queue.is_some() && !options.dual_output {
+            true => Output::Nowhere,
+            false => Output::open(&options.file_path)?,
+        };
+        let lines = Lines::new(options.format, Fields::new(&options.fields), queue);
         // A short queue would lose lines that Traefik, which waits instead, would have written.
         let capacity = usize::try_from(options.buffering_size)
             .map_or(MAX_QUEUE, |size| size.clamp(MIN_QUEUE, MAX_QUEUE));
@@ -137,6 +142,8 @@ pub struct AccessRecord {
     /// Time the request waited for a usable server.
     pub held: Duration,
     pub tls: Option<TlsRecord>,
+    /// The request's trace and span, if it was traced.
+    pub trace: Option<TraceIds>,
     pub request_headers: CapturedHeaders,
     pub response_headers: CapturedHeaders,
 }

@@ -49,6 +49,7 @@ fn record() -> AccessRecord {
         retries: 0,
         held: Duration::ZERO,
         tls: None,
+        trace: None,
         request_headers: CapturedHeaders::default(),
         response_headers: CapturedHeaders::default(),
     }
@@ -86,7 +87,7 @@ fn open(path: &Path, options: install::AccessLog) -> AccessLog {
         file_path: path.to_str().unwrap().to_owned(),
         ..options
     };
-    AccessLog::open(&options, &Metrics::default()).unwrap()
+    AccessLog::open(&options, &Metrics::default(), None).unwrap()
 }
 
 fn format(format: AccessLogFormat) -> install::AccessLog {

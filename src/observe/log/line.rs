@@ -11,6 +11,7 @@ use tracing::{
 };
 
 use crate::observe::{
+    LogLine, LogValue,
     clock::{self, Zone, append},
     escape::escape,
     json,
@@ -72,6 +73,25 @@ impl Look {
         }
         out.push(b'\n');
         out
+    }
+}
+
+/// An event as a collector gets it.
+pub(super) fn exported(event: &Event<'_>, now: SystemTime) -> LogLine {
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    let others = fields.others.into_iter();
+    LogLine {
+        time: now,
+        level: *event.metadata().level(),
+        text: fields.message,
+        fields: others
+            .map(|(name, value)| match value {
+                Value::Text(text) => (name, LogValue::Text(text)),
+                Value::Literal(text) => (name, LogValue::literal(&text)),
+            })
+            .collect(),
+        trace: None,
     }
 }
 

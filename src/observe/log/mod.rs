@@ -25,7 +25,7 @@ use tracing_subscriber::{
 use self::line::{Look, Style};
 pub(super) use self::rotation::Rotation;
 use super::{
-    Counter, Metrics, WatchedLog,
+    Counter, LogQueue, Metrics, WatchedLog,
     sink::{Output, Render, Sink},
 };
 use crate::config::install::{self, LogLevel};
@@ -46,10 +46,10 @@ pub enum LogError {
 }
 
 impl Log {
-    /// Starts the log of this process, as configured.
-    pub fn start(options: &install::Log) -> Result<Self, LogError> {
+    /// Starts the log of this process, as configured; with `queue` a collector gets its lines too.
+    pub fn start(options: &install::Log, queue: Option<LogQueue>) -> Result<Self, LogError> {
         let log = Self::open(options)?;
-        tracing::subscriber::set_global_default(log.subscriber(options))?;
+        tracing::subscriber::set_global_default(log.subscriber(options, queue))?;
         Ok(log)
     }
 
@@ -79,11 +79,16 @@ impl Log {
         Ok(Self(Arc::new(sink)))
     }
 
-    fn subscriber(&self, options: &install::Log) -> impl Subscriber + Send + Sync + use<> {
+    fn subscriber(
+        &self,
+        options: &install::Log,
+        queue: Option<LogQueue>,
+    ) -> impl Subscriber + Send + Sync + use<> {
         let level = filter(options.level);
         let layer = Lines {
             look: look(options),
             sink: Arc::clone(&self.0),
+            queue,
         };
         // Libraries tell much that only their authors understand.
         let libraries = level.min(LevelFilter::WARN);
@@ -99,11 +104,17 @@ impl Log {
 struct Lines {
     look: Look,
     sink: Arc<Sink<Vec<u8>>>,
+    /// To a collector.
+    queue: Option<LogQueue>,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        self.sink.push(self.look.event(event, SystemTime::now()));
+        let now = SystemTime::now();
+        self.sink.push(self.look.event(event, now));
+        if let Some(queue) = &self.queue {
+            queue.push(Box::new(line::exported(event, now)));
+        }
     }
 }
 
@@ -173,7 +184,7 @@ mod tests {
             ..install::Log::default()
         };
         let log = Log::open(&options).unwrap();
-        tracing::subscriber::with_default(log.subscriber(&options), events);
+        tracing::subscriber::with_default(log.subscriber(&options, None), events);
         log.flush(Duration::from_secs(5));
         fs::read_to_string(path).unwrap()
     }

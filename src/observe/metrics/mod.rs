@@ -20,16 +20,23 @@ use super::{
     sources::Sources,
     traffic::{Bounds, Traffic, TrafficMetrics},
 };
-use crate::config::install::Prometheus;
+use crate::config::install::{self, MetricsOtlp, Prometheus};
 
 /// All metrics of the process. Cheap to clone; the default counts nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Option<Arc<Registry>>);
 
 impl Metrics {
-    /// Metrics as configured.
+    /// Metrics for Prometheus.
     pub fn new(options: &Prometheus) -> Self {
-        Self(Some(Arc::new(Registry::new(options))))
+        Self(Some(Arc::new(Registry::new(Some(options), None))))
+    }
+
+    /// Metrics as configured; the default if nobody is to be told any.
+    pub fn configured(options: &install::Metrics) -> Self {
+        let (prometheus, otlp) = (options.prometheus.as_ref(), options.otlp.as_deref());
+        let told = prometheus.is_some() || otlp.is_some();
+        Self(told.then(|| Arc::new(Registry::new(prometheus, otlp))))
     }
 
     /// Whether anything is counted.
@@ -131,6 +138,13 @@ impl Metrics {
         }
     }
 
+    /// Lets what is told to a collector report how that goes.
+    pub fn watch_export(&self, signal: Signal, exported: &Exported) {
+        if let Some(registry) = &self.0 {
+            registry.series().exports.insert(signal, exported.clone());
+        }
+    }
+
     /// Lets the sources of configuration report how they are.
     pub fn watch_sources(&self, sources: &Sources) {
         if let Some(registry) = &self.0 {
@@ -184,6 +198,23 @@ pub struct CertificateExpiry {
 pub enum WatchedLog {
     Access,
     Program,
+}
+
+/// Something that is told to a collector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    Traces,
+    Metrics,
+    AccessLog,
+    Log,
+}
+
+/// How telling it goes, in items: traces, points of metrics, lines.
+#[derive(Debug, Clone, Default)]
+pub struct Exported {
+    pub sent: Arc<Counter>,
+    /// Given up, because the collector or the way there could not keep up.
+    pub dropped: Arc<Counter>,
 }
 
 /// The state of a server as the outside sees it.
@@ -468,7 +499,10 @@ impl MiddlewareMetrics {
 /// Everything that is counted.
 #[derive(Debug)]
 pub(super) struct Registry {
+    /// Those of all views.
     pub(super) bounds: Arc<Bounds>,
+    pub(super) prometheus: Option<View>,
+    pub(super) otlp: Option<View>,
     pub(super) header_labels: HeaderLabelSet,
     entry_points_labels: bool,
     routers_labels: bool,
@@ -477,14 +511,23 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    fn new(options: &Prometheus) -> Self {
+    fn new(prometheus: Option<&Prometheus>, otlp: Option<&MetricsOtlp>) -> Self {
+        let labels = prometheus.map(|options| HeaderLabelSet::new(&options.header_labels));
+        let prometheus = prometheus.map(View::of_prometheus);
+        let otlp = otlp.map(View::of_otlp);
+        let views = [prometheus.as_ref(), otlp.as_ref()];
+        let any = |shows: fn(&View) -> bool| views.into_iter().flatten().any(shows);
+        let bounds = views.into_iter().flatten().flat_map(|view| &view.bounds);
+        let bounds: Vec<f64> = bounds.copied().collect();
         Self {
-            bounds: Arc::new(Bounds::new(&options.buckets)),
-            header_labels: HeaderLabelSet::new(&options.header_labels),
-            entry_points_labels: options.add_entry_points_labels,
-            routers_labels: options.add_routers_labels,
-            services_labels: options.add_services_labels,
+            bounds: Arc::new(Bounds::new(&bounds)),
+            header_labels: labels.unwrap_or_default(),
+            entry_points_labels: any(|view| view.entry_points),
+            routers_labels: any(|view| view.routers),
+            services_labels: any(|view| view.services),
             series: Mutex::default(),
+            prometheus,
+            otlp,
         }
     }
 
@@ -508,6 +551,40 @@ impl Registry {
     }
 }
 
+/// What one of those who are told metrics is told: what is counted is what any of them wants.
+#[derive(Debug)]
+pub(super) struct View {
+    /// Upper bounds of its histograms, in order.
+    pub(super) bounds: Vec<f64>,
+    pub(super) entry_points: bool,
+    pub(super) routers: bool,
+    pub(super) services: bool,
+    /// Whether it knows labels from headers.
+    pub(super) header_labels: bool,
+}
+
+impl View {
+    fn of_prometheus(options: &Prometheus) -> Self {
+        Self {
+            bounds: Bounds::new(&options.buckets).seconds,
+            entry_points: options.add_entry_points_labels,
+            routers: options.add_routers_labels,
+            services: options.add_services_labels,
+            header_labels: true,
+        }
+    }
+
+    fn of_otlp(options: &MetricsOtlp) -> Self {
+        Self {
+            bounds: Bounds::new(&options.explicit_boundaries).seconds,
+            entry_points: options.add_entry_points_labels,
+            routers: options.add_routers_labels,
+            services: options.add_services_labels,
+            header_labels: false,
+        }
+    }
+}
+
 /// Router and service, or service and URL.
 type Pair = (Arc<str>, Arc<str>);
 /// Middleware and its type.
@@ -523,6 +600,7 @@ pub(super) struct Series {
     pub(super) middlewares: Family<Kinded, MiddlewareSeries>,
     pub(super) certificates: Vec<CertificateExpiry>,
     pub(super) logs: BTreeMap<WatchedLog, Arc<Counter>>,
+    pub(super) exports: BTreeMap<Signal, Exported>,
     pub(super) sources: Sources,
     pub(super) resolvers: Resolvers,
     pub(super) responders: Responders,

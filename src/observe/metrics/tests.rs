@@ -5,8 +5,10 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::{CertificateExpiry, Metrics, Reload, ServerState, ServerView, WatchedLog};
-use crate::config::install::Prometheus;
+use super::{
+    CertificateExpiry, Exported, Metrics, Reload, ServerState, ServerView, Signal, WatchedLog,
+};
+use crate::config::install::{self, MetricsOtlp, Prometheus};
 use crate::observe::{
     CertificateState, Counter, Protocol, Resolvers, Responders, Sample, Sources, StapleState,
     TlsLabel, names,
@@ -240,6 +242,7 @@ fn logs_and_sources(metrics: &Metrics) {
     let dropped = Arc::new(Counter::default());
     metrics.watch_log(WatchedLog::Access, &dropped);
     metrics.watch_log(WatchedLog::Program, &dropped);
+    metrics.watch_export(Signal::Traces, &Exported::counting(&dropped));
     let sources = Sources::default();
     metrics.watch_sources(&sources);
     sources.source(&"docker".into()).synced();
@@ -356,4 +359,66 @@ fn certificates_are_written(text: &str) {
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line}");
     }
+}
+
+#[test]
+fn each_is_told_what_it_asked_for() {
+    let mut options = install::Metrics {
+        prometheus: Some(Prometheus {
+            buckets: vec![0.1, 5.0],
+            ..Prometheus::default()
+        }),
+        otlp: Some(Box::new(MetricsOtlp {
+            explicit_boundaries: vec![1.0],
+            add_entry_points_labels: false,
+            add_routers_labels: true,
+            ..MetricsOtlp::default()
+        })),
+        ..install::Metrics::default()
+    };
+    let counted = |options: &install::Metrics| {
+        let metrics = Metrics::configured(options);
+        let entry_point = metrics.entry_point(&"web".into());
+        let router = metrics.router(&"r".into(), &"s".into());
+        for milliseconds in [50, 500, 2000, 9000] {
+            let sample = sample(b"GET", 200, milliseconds);
+            entry_point.traffic().record(&sample);
+            router.record(&sample);
+        }
+        metrics
+    };
+    let metrics = counted(&options);
+    let page = metrics.exposition();
+    let bucket = |bound: &str| {
+        let start = "traefik_entrypoint_request_duration_seconds_bucket{";
+        let le = format!("le=\"{bound}\"");
+        let line = page
+            .lines()
+            .find(|line| line.starts_with(start) && line.contains(&le));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let buckets = ["0.1", "1", "5", "+Inf"].map(bucket);
+    let of = |count: &str| Some(count.to_owned());
+    assert_eq!(buckets, [of("1"), None, of("3"), of("4")]);
+    assert!(!page.contains("traefik_router_"), "{page}");
+    let pushed = metrics.pushed();
+    assert!(
+        !pushed
+            .iter()
+            .any(|it| it.name().starts_with("traefik_entrypoint_requests"))
+    );
+    let mut durations = pushed.iter();
+    let durations = durations.find(|it| it.name() == "traefik_router_request_duration_seconds");
+    let histogram = durations.unwrap().get_metric()[0].get_histogram();
+    let buckets = histogram.get_bucket().iter();
+    let buckets: Vec<_> = buckets
+        .map(|it| (it.upper_bound(), it.cumulative_count()))
+        .collect();
+    assert_eq!(buckets, [(1.0, 2)]);
+    assert_eq!(histogram.get_sample_count(), 4);
+    options.prometheus = None;
+    let metrics = counted(&options);
+    assert!(metrics.exposition().is_empty() && !metrics.pushed().is_empty());
+    options.otlp = None;
+    assert!(!Metrics::configured(&options).is_on());
 }

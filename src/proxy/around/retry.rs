@@ -52,6 +52,9 @@ impl Journey {
             if let Some(metrics) = self.service_metrics() {
                 metrics.retried();
             }
+            if let Some(trace) = &mut self.trace {
+                trace.again(number);
+            }
             number += 1;
         };
         self.avoided = outer;

@@ -59,6 +59,7 @@ impl Journey {
     async fn visit(&mut self, member: &Member, interim: Option<&dyn Interim>) -> Response {
         let leg = Leg {
             steps: &member.plan,
+            names: &member.steps,
             target: &member.target,
         };
         self.run(leg, interim).await
