@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Proxy, Reply, all_to, backend, proxy};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::support::{Client, Proxy, Reply, all_to, backend, proxy};
 
 /// Runs a program to its end and returns what it printed; its failure is the test's.
 async fn run(program: &str, arguments: Vec<String>) -> String {
@@ -173,6 +175,90 @@ async fn grpc_calls_with_trailers() {
         .run()
         .await;
     call("tests/clients/grpc_echo.py", &proxy).await;
+}
+
+/// Calls in gRPC-Web, as a browser writes them, to a server of gRPC.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_web_calls() {
+    let server = serve("tests/clients/grpc_echo.py");
+    let routing = format!(
+        "http:\n  routers: {{all: {{rule: 'PathPrefix(`/`)', service: all, middlewares: [web]}}}}\n  middlewares: {{web: {{grpcWeb: {{allowOrigins: ['https://a.test']}}}}}}\n  services: {{all: {{loadBalancer: {{servers: [{{url: 'h2c://127.0.0.1:{}'}}]}}}}}}\n",
+        server.port
+    );
+    let proxy = proxy(&routing).run().await;
+    let message = |text: &str| [&[0, 0, 0, 0, text.len() as u8], text.as_bytes()].concat();
+    for (h2, text) in [(false, false), (false, true), (true, false), (true, true)] {
+        let client = proxy.client();
+        let client = if h2 { client.h2() } else { client };
+        let call = async |method: &str, body: Vec<u8>| web_call(&client, method, body, text).await;
+        let (messages, trailers) = parts(&call("Say", message("hello")).await);
+        assert_eq!(messages, ["you said hello"]);
+        assert!(trailers.contains("grpc-status: 0\r\n"), "{trailers}");
+        assert!(trailers.contains("x-trailing: yes\r\n"), "{trailers}");
+        let (messages, trailers) = parts(&call("Say", message("fail")).await);
+        assert!(messages.is_empty());
+        let failure = "grpc-message: as you wish\r\ngrpc-status: 9\r\n";
+        assert!(trailers.contains(failure), "{trailers}");
+        let three = ["1", "2", "3"].map(message).concat();
+        let (messages, trailers) = parts(&call("Chat", three).await);
+        assert_eq!(messages, ["you said 1", "you said 2", "you said 3"]);
+        assert!(trailers.contains("grpc-status: 0\r\n"), "{trailers}");
+        // The status of a call to nobody stands in the head, and the list of trailers is empty.
+        let (messages, trailers) = parts(&call("Missing", message("hello")).await);
+        assert!(messages.is_empty() && trailers.is_empty(), "{trailers}");
+    }
+}
+
+/// One call, in bytes or in text; the bytes of the answer.
+async fn web_call(client: &Client, method: &str, body: Vec<u8>, text: bool) -> Vec<u8> {
+    let coding = if text { "-text" } else { "" };
+    let body = match text {
+        true => STANDARD.encode(&body).into_bytes(),
+        false => body,
+    };
+    let answer = client
+        .call("POST", &format!("/echo.Echo/{method}"))
+        .header(
+            "Content-Type",
+            &format!("application/grpc-web{coding}+proto"),
+        )
+        .header("X-Grpc-Web", "1")
+        .header("Origin", "https://a.test")
+        .body(body)
+        .await;
+    assert_eq!(answer.status, 200, "{method}");
+    assert!(answer.trailers.is_none());
+    let origin = answer.header("access-control-allow-origin");
+    assert_eq!(origin, Some("https://a.test"));
+    let expected = format!("application/grpc-web{coding}");
+    let answered = answer.header("content-type").unwrap();
+    assert!(answered.starts_with(&expected), "{answered}");
+    match text {
+        false => answer.body.to_vec(),
+        // Pieces that are each brought to full groups.
+        true => answer
+            .body
+            .chunks(4)
+            .flat_map(|group| STANDARD.decode(group).unwrap())
+            .collect(),
+    }
+}
+
+/// The messages of an answer in gRPC-Web and its trailers.
+fn parts(mut bytes: &[u8]) -> (Vec<String>, String) {
+    let (mut messages, mut trailers) = (Vec::new(), String::new());
+    while let [flag, a, b, c, d, rest @ ..] = bytes {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let (message, after) = rest.split_at(length);
+        let text = String::from_utf8(message.to_vec()).unwrap();
+        match flag {
+            0 => messages.push(text),
+            _ => trailers += &text,
+        }
+        bytes = after;
+    }
+    assert!(bytes.is_empty());
+    (messages, trailers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -434,3 +434,78 @@ async fn a_missing_or_broken_middleware_takes_out_its_router_only() {
         (&json!("disabled"), &json!("enabled"))
     );
 }
+
+/// A server that fails when it is told to, behind a circuit breaker with these durations.
+async fn behind_a_breaker(durations: &str) -> (Proxy, Backend, String) {
+    let server = backend("server")
+        .reply(|seen| match seen.path() {
+            "/bad" => Reply::status(500, "bad"),
+            _ => Reply::status(200, "good"),
+        })
+        .run()
+        .await;
+    let breaker = format!(
+        "{{cut: {{circuitBreaker: {{expression: 'ResponseCodeRatio(500, 600, 0, 600) > 0.5', {durations}}}}}}}"
+    );
+    let proxy = proxy(&routing(&server, "cut", &breaker)).run().await;
+    (proxy, server, breaker)
+}
+
+/// The state of the breaker, as the API tells it.
+async fn circuit(proxy: &Proxy) -> serde_json::Value {
+    proxy.rawdata().await["middlewares"]["cut@file"]["circuits"]["all@file"].clone()
+}
+
+#[tokio::test]
+async fn an_open_circuit_outlives_a_reload() {
+    if crate::support::subject_is_traefik() {
+        return;
+    }
+    let (proxy, server, breaker) = behind_a_breaker("fallbackDuration: 10m").await;
+    assert_eq!(circuit(&proxy).await, "standby");
+    assert_eq!(proxy.client().get("/good").await.status, 200);
+    assert_eq!(circuit(&proxy).await, "standby");
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert_eq!(proxy.client().get("/bad").await.status, 500);
+    }
+    assert_eq!(circuit(&proxy).await, "tripped");
+    let more = breaker.replace("{cut", "{other: {addPrefix: {prefix: /x}}, cut");
+    proxy.write_routing("main.yml", &routing(&server, "cut", &more));
+    eventually("the new middleware is live", async || {
+        proxy.rawdata().await["middlewares"]
+            .get("other@file")
+            .map(|_| ())
+    })
+    .await;
+    assert_eq!(circuit(&proxy).await, "tripped");
+    let refused = proxy.client().get("/good").await;
+    assert_eq!(
+        (refused.status, refused.text().as_str()),
+        (503, "Service Unavailable")
+    );
+}
+
+#[tokio::test]
+async fn a_circuit_closes_again_and_is_counted() {
+    if crate::support::subject_is_traefik() {
+        return;
+    }
+    let durations = "fallbackDuration: 200ms, recoveryDuration: 200ms";
+    let (proxy, _server, _) = behind_a_breaker(durations).await;
+    assert_eq!(proxy.client().get("/bad").await.status, 500);
+    eventually("it has closed again", async || {
+        let answer = proxy.client().get("/good").await;
+        (answer.status == 200 && circuit(&proxy).await == "standby").then_some(())
+    })
+    .await;
+    let metrics = proxy.metrics().await;
+    for state in ["tripped", "recovering", "standby"] {
+        let line = format!(
+            "portway_circuit_breaker_changes_total{{middleware=\"cut@file\",state=\"{state}\"}} 1"
+        );
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
+    let log = proxy.log();
+    assert!(log.contains("the circuit breaker has opened"), "{log}");
+}

@@ -9,7 +9,7 @@ mod security;
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use self::{cors::Cors, security::Security};
 use super::{Flow, report::Report};
@@ -74,6 +74,10 @@ impl Headers {
     }
 
     pub(super) fn response(&self, exchange: &mut Exchange, response: &mut Response) {
+        // As in Traefik, the server's agreement to another protocol is passed on as it is.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
         if let Some(security) = &self.security {
             security.decorate(exchange, response.headers_mut());
         }

@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{
     exchange::{Body, Response},
@@ -358,5 +358,25 @@ fn findings() {
             lines.len() == 1 && lines[0].contains(expected),
             "{options}: {lines:?}"
         );
+    }
+}
+
+#[test]
+fn an_agreement_to_another_protocol_is_left_alone() {
+    let middleware = built(
+        r#"{"headers":{"customResponseHeaders":{"X-A":"1","Server":""},"frameDeny":true,"addVaryHeader":true}}"#,
+    );
+    for (status, touched) in [(200, true), (101, false)] {
+        let mut exchange = Fixture::get("/").exchange();
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+            .headers_mut()
+            .insert("server", HeaderValue::from_static("own"));
+        middleware.response(&mut exchange, &mut response);
+        let headers = response.headers();
+        assert_eq!(headers.contains_key("x-a"), touched, "{status}");
+        assert_eq!(headers.contains_key("server"), !touched, "{status}");
+        assert_eq!(headers.len() == 1, !touched, "{headers:?}");
     }
 }

@@ -5,7 +5,7 @@ use super::outcome::Allowance;
 use super::variants::{Variant, compare};
 
 /// Variants of one middleware, by their options.
-fn of(kind: &str, options: &[&str]) -> Vec<Variant> {
+pub fn of(kind: &str, options: &[&str]) -> Vec<Variant> {
     let variants = options.iter().enumerate();
     let variant = |(number, options): (usize, &&str)| {
         let name = format!("{}-{number}", kind.to_lowercase());
@@ -14,7 +14,7 @@ fn of(kind: &str, options: &[&str]) -> Vec<Variant> {
     variants.map(variant).collect()
 }
 
-fn get(target: &str) -> Case {
+pub fn get(target: &str) -> Case {
     Case::get("", target)
 }
 
@@ -311,6 +311,8 @@ async fn compress() {
         "encodings: [br, gzip]",
         "encodings: [zstd]",
         "defaultEncoding: br",
+        "defaultEncoding: gzip",
+        "encodings: [br, gzip], defaultEncoding: gzip",
         "excludedContentTypes: [text/plain]",
         "includedContentTypes: [text/plain]",
     ];
@@ -325,6 +327,12 @@ async fn compress() {
         "gzip;q=0",
         "GZIP",
         "identity;q=0.9, gzip;q=0.5",
+        "*",
+        "gzip;q=0.1, *",
+        "br;q=0.1, *",
+        "gzip;q=0, *",
+        "br;q=0, *",
+        "*;q=0",
     ] {
         cases.push(get("/large").header("Accept-Encoding", accepts));
         cases.push(get("/chunked").header("Accept-Encoding", accepts));
@@ -345,8 +353,18 @@ async fn compress() {
             .method("HEAD")
             .header("Accept-Encoding", "gzip"),
     );
-    compare(&of("compress", &options), &cases, &[]).await;
+    compare(&of("compress", &options), &cases, REFUSED).await;
 }
+
+/// Brotli first, and a client that does not want it.
+const REFUSED: &[Allowance] = &[(
+    105,
+    "Traefik uses a coding that the client refuses",
+    |case, difference| {
+        let refused = ("Accept-Encoding".to_owned(), "br;q=0, *".to_owned());
+        case.headers.contains(&refused) && difference.portway_status == 200
+    },
+)];
 
 #[tokio::test]
 async fn retry() {

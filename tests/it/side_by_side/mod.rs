@@ -5,6 +5,7 @@ mod api;
 mod buffering;
 mod cases;
 mod chains;
+mod hooks;
 mod middlewares;
 mod outcome;
 mod script;

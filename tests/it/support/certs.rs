@@ -61,6 +61,10 @@ impl Authority {
 }
 
 impl Identity {
+    pub fn of(certificate: rcgen::Certificate, key: KeyPair) -> Self {
+        Self { certificate, key }
+    }
+
     /// Writes `NAME.crt` and `NAME.key` into `dir`.
     pub fn write(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = (
