@@ -21,8 +21,8 @@ pub(super) fn request(body: Body, coding: Coding) -> Body {
             rest: Vec::new(),
         }),
         // The length of a call is not announced, as it is none of the messages'.
-        (_, body @ Body::Full(_)) => Body::stream(Unmeasured(body)),
-        (_, body) => body,
+        (_, Body::Empty) => Body::Empty,
+        (_, body) => Body::stream(Unmeasured(body)),
     }
 }
 
