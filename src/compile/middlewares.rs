@@ -4,6 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     Stage,
+    authorities::Authorities,
     fallback::{self, Forms},
     needs,
 };
@@ -14,6 +15,7 @@ use crate::{
         routing::Middleware as Config,
     },
     middleware::Middleware,
+    service::Service,
 };
 
 /// Every middleware that can be used.
@@ -21,6 +23,7 @@ pub(super) struct Middlewares<'a> {
     stage: &'a Stage<'a>,
     /// Single steps.
     steps: BTreeMap<Arc<str>, Step>,
+    authorities: Authorities,
     /// What each chain stands for.
     chains: BTreeMap<Name, Vec<Name>>,
     suggestions: Suggestions<'a>,
@@ -46,6 +49,7 @@ impl<'a> Middlewares<'a> {
         let mut middlewares = Self {
             stage,
             steps: BTreeMap::new(),
+            authorities: Authorities::default(),
             chains: BTreeMap::new(),
             suggestions: Suggestions::new(wanted.keys().map(|name| &**name)),
         };
@@ -58,7 +62,7 @@ impl<'a> Middlewares<'a> {
                 continue;
             }
             let built = forms.build(findings, |definition, findings| {
-                make(stage, definition, findings)
+                make((stage, &middlewares.authorities), definition, findings)
             });
             if let Some((first, definition)) = built {
                 good.middlewares
@@ -117,7 +121,18 @@ impl<'a> Middlewares<'a> {
     pub(super) fn instance(&self, name: &Arc<str>) -> Option<Middleware> {
         let step = self.steps.get(name)?;
         let first = step.first.borrow_mut().take();
-        first.or_else(|| make(self.stage, &step.definition, &mut Vec::new()))
+        let stage = (self.stage, &self.authorities);
+        first.or_else(|| make(stage, &step.definition, &mut Vec::new()))
+    }
+
+    /// All that can be used, but for chains.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = &Defined<Config>> {
+        self.steps.values().map(|step| &step.definition)
+    }
+
+    /// The services that middlewares ask.
+    pub(super) fn authorities(&self) -> Vec<Arc<Service>> {
+        self.authorities.all()
     }
 
     fn forms<'n>(&self, name: &'n Arc<str>) -> Forms<'n, Config>
@@ -144,8 +159,13 @@ impl<'a> Middlewares<'a> {
             let now = self.stage.input.files;
             files.iter().all(|path| previous.files.agree_on(now, path))
         });
+        let same_authority = match &definition.object.value {
+            Config::ForwardAuth(_) => self.authorities.unchanged(self.stage, &definition.name),
+            _ => true,
+        };
         Step {
             unchanged: same_files
+                && same_authority
                 && before.is_some_and(|before| before.object == definition.object),
             first: RefCell::new(Some(first)),
             definition,
@@ -317,12 +337,12 @@ pub(super) fn look(
     findings: &mut Vec<Diagnostic>,
 ) {
     if !is_chain(definition) {
-        make(stage, definition, findings);
+        make((stage, &Authorities::default()), definition, findings);
     }
 }
 
 fn make(
-    stage: &Stage<'_>,
+    (stage, authorities): (&Stage<'_>, &Authorities),
     definition: &Defined<Config>,
     findings: &mut Vec<Diagnostic>,
 ) -> Option<Middleware> {
@@ -333,6 +353,16 @@ fn make(
     {
         return make_plugin(stage, definition, &config.0, findings);
     }
+    if let Config::Errors(errors) = &definition.object.value
+        && !leads_somewhere(stage, definition, &errors.service)
+    {
+        let message = format!(
+            "the service `{}` does not exist",
+            qualify(&errors.service, &definition.provider)
+        );
+        findings.push(definition.error(Kind::Middleware, "errors.service", message));
+        return None;
+    }
     let read = |path: &str| {
         stage
             .input
@@ -342,7 +372,25 @@ fn make(
     };
     let mut made = Middleware::build(&definition.name, &definition.object, &read, findings)?;
     made.share(&stage.input.workshop.stores);
+    if let (Middleware::ForwardAuth(auth), Config::ForwardAuth(config)) =
+        (&mut made, &definition.object.value)
+    {
+        auth.ask(authorities.of(stage, definition, config, findings)?);
+    }
     Some(made)
+}
+
+/// Whether there is a service of this name, as far as can be told before services are built.
+fn leads_somewhere(stage: &Stage<'_>, definition: &Defined<Config>, service: &str) -> bool {
+    let name = qualify(service, &definition.provider);
+    let (wanted, last) = (stage.wanted, stage.last);
+    // Without a service there is more to say than this.
+    service.is_empty()
+        || name.ends_with("@internal")
+        || wanted.services.contains_key(&*name)
+        || wanted.broken.contains(&(Kind::Service, (*name).into()))
+        || (wanted.is_all_broken(Kind::Service, &definition.provider)
+            && last.is_some_and(|last| last.services.contains_key(&*name)))
 }
 
 /// `plugin: {name: options}`: a middleware the embedder brought.

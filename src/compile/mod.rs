@@ -3,6 +3,7 @@
 //! Nothing here reads files, asks the clock or the network, or starts anything. A part that cannot be built is left out with a
 //! diagnostic, and nothing else suffers; if it could be built before, its last good form goes on serving.
 
+mod authorities;
 mod catalog;
 mod certificates;
 mod doors;
@@ -11,6 +12,7 @@ pub mod files;
 mod internal;
 mod middlewares;
 pub mod needs;
+mod pages;
 mod partial;
 mod plan;
 mod routers;
@@ -32,7 +34,7 @@ use crate::{
     config::{Diagnostic, Install, Place, Severity, definitions::Definitions},
     middleware::{Hook, Stores},
     observe::Metrics,
-    service::{Slots, Transport},
+    service::{Service, Slots, Transport},
     snapshot::{EntryPoint, Ledger, Snapshot},
     tls::Staples,
     upstream::resolve::Addresses,
@@ -44,6 +46,7 @@ pub use certificates::{CertificateKey, Certificates};
 use doors::Door;
 use files::Files;
 use middlewares::Middlewares;
+use pages::Pages;
 use routers::{Routers, Tables};
 use services::Services;
 use transports::Transports;
@@ -69,7 +72,9 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
     let transports = Transports::build(&stage, &mut good, &mut findings);
     let middlewares = Middlewares::build(&stage, &mut good, &mut findings);
     let services = Services::build(&stage, &transports, &middlewares, &mut good, &mut findings);
+    let pages = Pages::build(&stage, &middlewares, &services, &mut findings);
     let rooms = Rooms {
+        pages: &pages,
         tls: &tls.tls,
         middlewares: &middlewares,
         services: &services,
@@ -87,8 +92,9 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
             + 1,
         entry_points: entry_points.collect(),
         routes: routers.routes.into(),
-        services: used.services,
+        services: with_authorities(used.services, &middlewares),
         groups: used.groups,
+        pages: pages.all(),
         ledger: Ledger {
             install: Arc::clone(input.install),
             diagnostics: told_once(findings, &good),
@@ -106,6 +112,17 @@ pub fn compile(definitions: Definitions, input: &Input<'_>) -> Compiled {
         files: input.files.clone(),
         good,
     }
+}
+
+/// All services that requests are sent to, in name order.
+fn with_authorities(
+    used: Box<[Arc<Service>]>,
+    middlewares: &Middlewares<'_>,
+) -> Box<[Arc<Service>]> {
+    let mut services = used.into_vec();
+    services.extend(middlewares.authorities());
+    services.sort_by(|left, right| left.name.cmp(&right.name));
+    services.into()
 }
 
 fn entry_point(door: &Door<'_>, tables: Tables, input: &Input<'_>) -> EntryPoint {
@@ -253,6 +270,7 @@ struct Stage<'a> {
 
 /// The stages that routers are built from.
 struct Rooms<'a> {
+    pages: &'a Pages,
     tls: &'a crate::tls::Tls,
     middlewares: &'a Middlewares<'a>,
     services: &'a Services<'a>,

@@ -57,6 +57,13 @@ pub(super) fn of_middleware(middleware: &Middleware) -> Vec<&Path> {
             let files = tls.flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]);
             files.filter_map(FileOrContent::path).collect()
         }
+        Middleware::ForwardAuth(auth) => {
+            let files = auth
+                .tls
+                .iter()
+                .flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+            files.filter_map(FileOrContent::path).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -67,9 +74,19 @@ pub fn host_names(definitions: &Definitions) -> BTreeSet<Arc<str>> {
         .services
         .values()
         .filter_map(|service| service.object.kind.balancer());
+    let authorities =
+        definitions
+            .middlewares
+            .values()
+            .filter_map(|middleware| match &middleware.object.value {
+                Middleware::ForwardAuth(auth) => Some(&auth.address),
+                _ => None,
+            });
     let urls = balancers
         .flat_map(|balancer| &balancer.servers)
-        .filter_map(|server| ServerUrl::parse(&server.url).ok());
+        .map(|server| &server.url)
+        .chain(authorities)
+        .filter_map(|url| ServerUrl::parse(url).ok());
     urls.filter(|url| url.ip().is_none())
         .map(|url| Arc::from(&*url.host))
         .collect()

@@ -15,6 +15,7 @@ use crate::{
         Diagnostic, Install, Severity, Sources, definitions::Definitions, load_install,
         parse_routing_file,
     },
+    middleware::Middleware,
     rule::Facts,
     snapshot::{GroupKind, Route, RouteTarget},
     tls::{Staple, Staples},
@@ -1470,4 +1471,127 @@ fn parts_of_services_are_shared_and_keep_their_state() {
         &after.mirrors[1].share
     ));
     assert!(Arc::ptr_eq(&before.allowance, &after.allowance));
+}
+
+fn guarded(address: &str, more: &str) -> String {
+    format!(
+        "
+http:
+  routers:
+    a: {{rule: Host(`a.test`), service: app, middlewares: [auth]}}
+    b: {{rule: Host(`b.test`), service: app, middlewares: [auth]}}
+  services:
+    app: {{loadBalancer: {{servers: [{{url: 'http://10.0.0.1'}}]}}}}
+  middlewares:
+    auth: {{forwardAuth: {{address: '{address}'{more}}}}}
+"
+    )
+}
+
+#[test]
+fn who_is_asked_is_one_for_all_routers_and_survives_reloads() {
+    let mut bench = Bench::web();
+    let asked = |bench: &Bench, route: &str| match &bench.route(route).plan[0] {
+        Middleware::ForwardAuth(auth) => Arc::clone(auth.authority().unwrap()),
+        other => panic!("{other:?}"),
+    };
+    bench.load(&guarded("http://10.0.0.2:9000/verify?a=b", ""));
+    let first = asked(&bench, "a@file");
+    assert!(Arc::ptr_eq(&first, &asked(&bench, "b@file")));
+    assert_eq!(&*first.servers[0].name, "http://10.0.0.2:9000/verify?a=b");
+    let plan = Arc::clone(&bench.route("a@file").plan);
+    bench.load(&guarded("http://10.0.0.2:9000/verify?a=b", ""));
+    assert!(Arc::ptr_eq(&plan, &bench.route("a@file").plan));
+    bench.load(&guarded(
+        "http://10.0.0.2:9000/verify?a=b",
+        ", trustForwardHeader: true",
+    ));
+    assert!(
+        Arc::ptr_eq(&first, &asked(&bench, "a@file")),
+        "the connections stay"
+    );
+    bench.load(&guarded("http://10.0.0.3:9000", ""));
+    assert!(!Arc::ptr_eq(
+        &first.servers[0],
+        &asked(&bench, "a@file").servers[0]
+    ));
+    let snapshot = &bench.live.as_ref().unwrap().snapshot;
+    let names: Vec<&str> = snapshot
+        .services
+        .iter()
+        .map(|service| &*service.name)
+        .collect();
+    assert_eq!(names, ["app@file", "auth@file@forwardAuth"]);
+    // One that breaks goes on as it was.
+    bench.load(&guarded("nowhere", ""));
+    assert_eq!(
+        &*asked(&bench, "a@file").servers[0].name,
+        "http://10.0.0.3:9000"
+    );
+    bench.assert_found(&["http.middlewares.auth@file.forwardAuth.address"]);
+}
+
+#[test]
+fn who_is_asked_over_tls_needs_what_is_named() {
+    for (tls, field) in [
+        ("ca: /nothing.pem", "forwardAuth.tls.ca"),
+        ("cert: /nothing.pem", "forwardAuth.tls.key"),
+        ("key: /nothing.pem", "forwardAuth.tls.cert"),
+    ] {
+        let mut bench = Bench::web();
+        bench.load(&guarded("https://10.0.0.2", &format!(", tls: {{{tls}}}")));
+        bench.assert_found(&[field]);
+        assert!(bench.live.unwrap().snapshot.routes.is_empty(), "{tls}");
+    }
+}
+
+#[test]
+fn pages_of_errors_lead_somewhere_and_not_in_circles() {
+    let mut bench = Bench::web();
+    let config = "
+http:
+  routers:
+    sound: {rule: Host(`a.test`), service: app, middlewares: [sound]}
+    internal: {rule: Host(`b.test`), service: app, middlewares: [internal]}
+    circle: {rule: Host(`c.test`), service: app, middlewares: [one]}
+    leads: {rule: Host(`d.test`), service: app, middlewares: [three]}
+    missing: {rule: Host(`e.test`), service: app, middlewares: [missing]}
+    broken: {rule: Host(`f.test`), service: app, middlewares: [broken]}
+  services:
+    app: {loadBalancer: {servers: [{url: 'http://10.0.0.1'}]}}
+    pages: {middlewares: [limit], loadBalancer: {servers: [{url: 'http://10.0.0.2'}]}}
+    a: {middlewares: [two], loadBalancer: {servers: [{url: 'http://10.0.0.3'}]}}
+    b: {middlewares: [one], loadBalancer: {servers: [{url: 'http://10.0.0.3'}]}}
+    bad: {loadBalancer: {servers: [{url: nowhere}]}}
+  middlewares:
+    sound: {errors: {status: [404], service: pages}}
+    internal: {errors: {status: [404], service: noop@internal}}
+    one: {errors: {status: [404], service: a}}
+    two: {errors: {status: [404], service: b}}
+    three: {errors: {status: [404], service: a}}
+    missing: {errors: {status: [404], service: nobody}}
+    broken: {errors: {status: [404], service: bad}}
+    limit: {rateLimit: {average: 1}}
+";
+    bench.load(config);
+    bench.assert_found(&[
+        "http.middlewares.one@file.errors.service: the service's pages have pages of their own: one@file -> a@file -> two@file -> b@file -> one@file",
+        "http.middlewares.three@file.errors.service: leads to a middleware that cannot be used",
+        "http.middlewares.missing@file.errors.service: the service `nobody@file` does not exist",
+        "http.middlewares.broken@file.errors.service: the service `bad@file` cannot be used",
+        "http.routers.circle@file.middlewares",
+    ]);
+    let snapshot = |bench: &Bench| Arc::clone(&bench.live.as_ref().unwrap().snapshot);
+    let first = snapshot(&bench);
+    let mounted: Vec<&str> = first.routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(mounted, ["internal@file", "sound@file"]);
+    let pages = first.pages_of("pages@file").unwrap();
+    assert_eq!((pages.steps.len(), pages.plan.len()), (1, 1));
+    assert!(first.pages_of("noop@internal").is_some());
+    bench.load(config);
+    let again = snapshot(&bench);
+    assert!(Arc::ptr_eq(
+        &pages.plan,
+        &again.pages_of("pages@file").unwrap().plan
+    ));
 }

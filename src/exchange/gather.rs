@@ -69,6 +69,14 @@ impl Whole {
         Self { bytes, trailers }
     }
 
+    /// A body to send, of the bytes alone.
+    pub fn without_trailers(self) -> Body {
+        match self.bytes.is_empty() {
+            true => Body::Empty,
+            false => Body::Full(self.bytes),
+        }
+    }
+
     /// A body to send.
     pub fn body(&self) -> Body {
         match &self.trailers {

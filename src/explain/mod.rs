@@ -376,6 +376,7 @@ fn early_answer(kind: &str, options: &Value) -> Option<String> {
     let answer = match kind {
         "basicAuth" | "digestAuth" => "401 without the right credentials",
         "forwardAuth" => "what the authority answers, unless that is 2xx",
+        "errors" => "a page of its service, in place of answers with its status codes",
         "ipAllowList" | "ipWhiteList" => "403 to other addresses",
         "rateLimit" => "429 beyond the rate",
         "inFlightReq" => "429 beyond the amount",

@@ -12,7 +12,9 @@ mod compress;
 mod content_type;
 mod digest_auth;
 mod encoded_characters;
+pub mod errors;
 mod escape;
+pub mod forward_auth;
 mod grpc_web;
 mod headers;
 mod in_flight;
@@ -49,6 +51,8 @@ use content_type::ContentType;
 pub use content_type::detect_type;
 use digest_auth::DigestAuth;
 pub use encoded_characters::EncodedCharacters;
+use errors::Errors;
+use forward_auth::ForwardAuth;
 use grpc_web::GrpcWeb;
 use headers::Headers;
 use in_flight::InFlight;
@@ -74,6 +78,8 @@ pub enum Middleware {
     DigestAuth(Box<DigestAuth>),
     EncodedCharacters(EncodedCharacters),
     GrpcWeb(Box<GrpcWeb>),
+    Errors(Box<Errors>),
+    ForwardAuth(Box<ForwardAuth>),
     Headers(Box<Headers>),
     InFlight(Box<InFlight>),
     IpAllow(Box<IpAllow>),
@@ -114,6 +120,12 @@ impl Middleware {
                 Some(Self::ContentType(ContentType::build(config, report)))
             }
             Config::GrpcWeb(config) => Some(Self::GrpcWeb(Box::new(GrpcWeb::build(config)))),
+            Config::Errors(config) => {
+                Errors::build(config, report).map(|it| Self::Errors(Box::new(it)))
+            }
+            Config::ForwardAuth(config) => {
+                ForwardAuth::build(config, report).map(|it| Self::ForwardAuth(Box::new(it)))
+            }
             Config::Headers(config) => {
                 Headers::build(config, report).map(|it| Self::Headers(Box::new(it)))
             }
@@ -242,6 +254,7 @@ impl Middleware {
             Self::DigestAuth(it) => it.request(exchange),
             Self::EncodedCharacters(it) => it.request(exchange),
             Self::GrpcWeb(it) => it.request(exchange),
+            Self::Errors(_) | Self::ForwardAuth(_) => Flow::Around,
             Self::Headers(it) => it.request(exchange),
             Self::InFlight(it) => it.request(exchange),
             Self::IpAllow(it) => it.request(exchange),
@@ -267,6 +280,8 @@ impl Middleware {
             | Self::ContentType(_)
             | Self::DigestAuth(_)
             | Self::EncodedCharacters(_)
+            | Self::Errors(_)
+            | Self::ForwardAuth(_)
             | Self::InFlight(_)
             | Self::IpAllow(_)
             | Self::PassTlsClientCert(_)

@@ -27,6 +27,13 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// The provider whose objects its names mean.
+    pub(super) fn provider(&self) -> &'a str {
+        self.name
+            .rsplit_once('@')
+            .map_or("", |(_, provider)| provider)
+    }
+
     /// The middleware cannot be used. `field` is relative to the kind: `users[0]`; empty for the whole.
     pub(super) fn error(&mut self, field: &str, message: impl Into<String>) {
         let (place, path) = self.locate(field);

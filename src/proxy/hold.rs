@@ -157,7 +157,7 @@ impl Journey {
             target => {
                 let same = newest.service(&service.name).map(Arc::clone);
                 // One of several services may be replaced by another.
-                same.or_else(|| target?.leaf().map(Arc::clone))?
+                same.or_else(|| self.replacement(target))?
             }
         };
         if let Some(newer) = newer {
@@ -166,6 +166,13 @@ impl Journey {
         self.snapshot = newest;
         self.leads_to(&found);
         Some(found)
+    }
+
+    /// What stands for a service that is gone. Not for a request of our own: what one of our middlewares asks must not be answered by a
+    /// server that it is not meant for.
+    fn replacement(&self, target: Option<&RouteTarget>) -> Option<Arc<Service>> {
+        let meant = target.filter(|_| self.own_requests == 0)?;
+        meant.leaf().map(Arc::clone)
     }
 
     /// Whether the configuration was replaced since the request began.

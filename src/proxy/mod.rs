@@ -43,6 +43,8 @@ pub struct Journey {
     mirrors: Vec<group::Pending>,
     /// Whether it is such a copy: nobody waits for its answer.
     is_copy: bool,
+    /// How many requests of our own stand in the place of the client's, one within the other.
+    own_requests: u8,
     /// Servers that were tried before the plan ran once more; `None` unless it may.
     avoided: Option<Box<attempt::Tried>>,
     /// Set when the server agreed to speak another protocol.
@@ -66,6 +68,7 @@ impl Journey {
             server: None,
             mirrors: Vec::new(),
             is_copy: false,
+            own_requests: 0,
             avoided: None,
             tunnel: None,
             arrival: None,

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub services: Box<[Arc<Service>]>,
     /// Every service made of services that a route uses, in name order.
     pub groups: Box<[Arc<Group>]>,
+    /// The services that `errors` middlewares have pages from, in name order.
+    pub pages: Box<[Arc<ErrorPages>]>,
     /// What the snapshot was made from and what was found wrong, for whoever asks.
     pub ledger: Ledger,
     /// The ledger as the API shows it, made when somebody asks.
@@ -81,6 +83,14 @@ impl Snapshot {
             .collect()
     }
 
+    /// The pages of the service of this qualified name, if a middleware shows them.
+    pub fn pages_of(&self, service: &str) -> Option<&Arc<ErrorPages>> {
+        let at = self
+            .pages
+            .binary_search_by(|pages| (*pages.service).cmp(service));
+        at.ok().map(|at| &self.pages[at])
+    }
+
     /// The service of this qualified name, if a route uses it.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         let at = self
@@ -96,6 +106,17 @@ impl Snapshot {
             .binary_search_by(|group| (*group.name).cmp(name));
         at.ok().map(|at| &self.groups[at])
     }
+}
+
+/// A service that has pages in place of other services' answers, as its requests get there: not by a router.
+#[derive(Debug)]
+pub struct ErrorPages {
+    /// Qualified.
+    pub service: Name,
+    /// The middlewares of the service, and the qualified name of each.
+    pub plan: Arc<[Middleware]>,
+    pub steps: Arc<[Arc<str>]>,
+    pub target: RouteTarget,
 }
 
 /// What a snapshot was made from.

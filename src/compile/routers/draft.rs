@@ -362,6 +362,13 @@ impl<'a> Drafter<'a> {
         let mut steps = of_door.ok()?;
         steps.extend(of_router.ok()?);
         steps.extend(of_service.iter().map(Arc::clone));
+        let mut obstacles = steps
+            .iter()
+            .filter_map(|step| self.rooms.pages.obstacle(step));
+        if let Some(obstacle) = obstacles.next() {
+            report(obstacle.about(definition.error(Kind::Router, "middlewares", "")));
+            return None;
+        }
         Some(steps)
     }
 

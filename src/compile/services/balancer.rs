@@ -293,7 +293,8 @@ pub(in crate::compile) fn timeouts(timeouts: routing::Timeouts) -> Timeouts {
     }
 }
 
-fn hold(hold: routing::Hold) -> HoldSettings {
+/// How long requests wait, and how many of them.
+pub(in crate::compile) fn hold(hold: routing::Hold) -> HoldSettings {
     HoldSettings {
         timeout: hold.timeout().at_least_zero(),
         max_requests: hold.max_requests(),

@@ -22,7 +22,7 @@ use crate::{
     snapshot::{Group, Member, RouteTarget},
 };
 
-pub(super) use balancer::timeouts;
+pub(super) use balancer::{hold, timeouts};
 use build::Builder;
 use group::{Child, GroupSettings};
 

@@ -20,10 +20,11 @@ pub use self::hedge::{Hedge, HedgeAfter};
 pub use self::hold::Hold;
 pub use self::middleware::{
     AddPrefix, AllowedCharacters, BasicAuth, Buffering, Chain, CircuitBreaker, ClientCertInfo,
-    Compress, ContentType, DigestAuth, Encoding, GrpcWeb, Headers, InFlightReq, IpAllowList,
-    IpStrategy, IssuerInfo, Middleware, OnError, PassTlsClientCert, RateLimit, RateLimitRedis,
-    RedirectRegex, RedirectScheme, RedisTls, ReplacePath, ReplacePathRegex, Retry, SourceCriterion,
-    StripPrefix, StripPrefixRegex, SubjectInfo,
+    Compress, ContentType, DigestAuth, Encoding, Errors, ForwardAuth, ForwardAuthTls, GrpcWeb,
+    Headers, InFlightReq, IpAllowList, IpStrategy, IssuerInfo, Middleware, OnError,
+    PassTlsClientCert, RateLimit, RateLimitRedis, RedirectRegex, RedirectScheme, RedisTls,
+    ReplacePath, ReplacePathRegex, Retry, SourceCriterion, StripPrefix, StripPrefixRegex,
+    SubjectInfo,
 };
 pub use self::outlier::OutlierDetection;
 pub use self::service::{

@@ -2,7 +2,10 @@
 //!
 //! What they do is decided in `middleware`; here is the traffic.
 
+mod aside;
 mod buffering;
+mod errors;
+mod forward_auth;
 mod retry;
 
 use super::{Journey, Leg};
@@ -18,6 +21,8 @@ impl Journey {
         let rest = leg.from(1);
         match &leg.steps[0] {
             Middleware::Buffering(it) => self.buffer(it, rest, interim).await,
+            Middleware::Errors(errors) => self.errors(errors, rest, interim).await,
+            Middleware::ForwardAuth(auth) => self.forward_auth(auth, rest, interim).await,
             Middleware::Retry(retry) => self.retry(retry, rest, interim).await,
             _ => self.give_up(Fault::ours(FaultKind::Internal)),
         }

@@ -5,6 +5,7 @@ mod api;
 mod buffering;
 mod cases;
 mod chains;
+mod forward_auth;
 mod hooks;
 mod middlewares;
 mod outcome;

@@ -136,8 +136,18 @@ impl Both {
 /// Sends every case to every variant of both, at least six times six, and fails with all that differs without a reason, and with every
 /// reason in `allowed` that nothing needs.
 pub async fn compare(variants: &[Variant], cases: &[Case], allowed: &[Allowance]) {
+    compare_with(variants, cases, allowed, script).await;
+}
+
+/// As [`compare`], with servers that answer as `reply` says.
+pub async fn compare_with(
+    variants: &[Variant],
+    cases: &[Case],
+    allowed: &[Allowance],
+    reply: impl Fn(&Seen) -> Reply + Copy + Send + Sync + 'static,
+) {
     assert!(variants.len() >= 6 && cases.len() >= 6);
-    let both = Both::start(variants).await;
+    let both = Both::start_with(variants, reply).await;
     let mut report = Vec::new();
     let mut needed = Needed::default();
     for variant in variants {

@@ -5,6 +5,8 @@ mod circuit_breaker;
 mod content_type;
 mod digest_auth;
 mod encoded_characters;
+mod errors;
+mod forward_auth;
 mod grpc_web;
 mod pass_tls_client_cert;
 mod redis;
@@ -17,6 +19,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::buffering::Buffering;
+pub use self::errors::Errors;
+pub use self::forward_auth::{ForwardAuth, ForwardAuthTls};
 pub use self::redis::{OnError, RateLimitRedis, RedisTls};
 pub use self::retry::Retry;
 use super::Opaque;
@@ -112,6 +116,8 @@ kinds! {
         DigestAuth(DigestAuth) digest_auth "digestAuth",
         EncodedCharacters(AllowedCharacters) encoded_characters "encodedCharacters",
         GrpcWeb(GrpcWeb) grpc_web "grpcWeb",
+        Errors(Errors) errors "errors",
+        ForwardAuth(Box<ForwardAuth>) forward_auth "forwardAuth",
         Headers(Box<Headers>) headers "headers",
         InFlightReq(InFlightReq) in_flight_req "inFlightReq",
         IpAllowList(IpAllowList) ip_allow_list "ipAllowList",
@@ -127,8 +133,6 @@ kinds! {
         StripPrefixRegex(StripPrefixRegex) strip_prefix_regex "stripPrefixRegex",
     }
     unsupported {
-        errors "errors",
-        forward_auth "forwardAuth",
         plugin "plugin",
     }
 }
