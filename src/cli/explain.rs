@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     admin::ExplainRequest,
-    explain::{Candidate, Configuration, Explanation, Outcome, ServerState, Step, explain},
+    explain::{Candidate, Configuration, Explanation, Outcome, Part, ServerState, Step, explain},
 };
 
 /// Explains the way of one request.
@@ -251,6 +251,7 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
         way.servers
             .iter()
             .for_each(|server| line(&mut text, "", &server_line(server, way.health_checked)));
+        parts(&mut text, &way.parts, 0);
     }
     text.trim_end().to_owned()
 }
@@ -258,6 +259,30 @@ fn text(explanation: &Explanation, source: &str, most: usize) -> String {
 fn line(text: &mut String, label: &str, value: &str) {
     // Writing to a string cannot fail.
     let _written = writeln!(text, "{label:14}{value}");
+}
+
+/// The services that a service is made of, each further in than the one around it.
+fn parts(text: &mut String, within: &[Part], depth: usize) {
+    let margin = "  ".repeat(depth);
+    for part in within {
+        let down = if part.up == Some(false) { ", down" } else { "" };
+        let what = format!(
+            "{margin}{} {} ({}{down})",
+            part.service, part.kind, part.role
+        );
+        line(text, "", &what);
+        for step in &part.middlewares {
+            line(text, "", &format!("{margin}  through {}", step_line(step)));
+        }
+        for server in &part.servers {
+            line(
+                text,
+                "",
+                &format!("{margin}  {}", server_line(server, false)),
+            );
+        }
+        parts(text, &part.parts, depth + 1);
+    }
 }
 
 fn step_line(step: &Step) -> String {

@@ -4,6 +4,7 @@
 
 mod candidates;
 mod doors;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use crate::{
 };
 
 use doors::Chosen;
+pub use parts::Part;
 
 /// The configuration that is asked about.
 #[derive(Clone, Copy)]
@@ -222,6 +224,9 @@ pub struct Way {
     pub sticky: bool,
     pub health_checked: bool,
     pub servers: Vec<ServerState>,
+    /// The services that the service is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Whether Portway answers itself.
     pub internal: bool,
 }
@@ -345,7 +350,11 @@ fn way(configuration: &Configuration<'_>, route: &Route) -> Way {
         servers: servers
             .map(|server| server_state(server, configuration.live))
             .collect(),
-        internal: service.is_none(),
+        parts: match &route.target {
+            RouteTarget::Group(group) => parts::parts(configuration, group),
+            _ => Vec::new(),
+        },
+        internal: route.internal,
     }
 }
 

@@ -594,4 +594,25 @@ async fn the_api_and_explain_tell_of_them() {
         json!(["the service `nope@file` does not exist"])
     );
     assert_eq!(proxy.client().host("bad.test").get("/").await.status, 404);
+    let asked = "/api/explain?url=http://w.test/&entryPoint=web";
+    let way = proxy.admin().get(asked).await.json()["way"].clone();
+    assert_eq!(
+        (&way["service"], &way["internal"]),
+        (&json!("w@file"), &json!(false))
+    );
+    for (part, (service, role)) in [("a@file", "weight 3"), ("b@file", "weight 1")]
+        .iter()
+        .enumerate()
+    {
+        let part = &way["parts"][part];
+        assert_eq!(
+            (&part["service"], &part["role"]),
+            (&json!(service), &json!(role))
+        );
+        assert_eq!(
+            (&part["kind"], &part["up"]),
+            (&json!("loadBalancer"), &json!(true))
+        );
+        assert_eq!(part["servers"][0]["state"], "up");
+    }
 }
