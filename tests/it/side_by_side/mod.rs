@@ -7,6 +7,7 @@ mod cases;
 mod chains;
 mod forward_auth;
 mod hooks;
+mod kinds;
 mod middlewares;
 mod outcome;
 mod script;
