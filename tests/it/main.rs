@@ -35,6 +35,7 @@ mod forward_auth;
 mod hold;
 mod http_provider;
 mod lifecycle;
+mod memory;
 mod middlewares;
 mod migrate;
 mod observe;
