@@ -370,11 +370,7 @@ fn what_is_not_supported_is_listed() {
     for file in ["src/config/check.rs", "src/config/resolvers.rs"] {
         known.extend(checked(&read(file)));
     }
-    let in_work = |option: &String| IN_WORK.iter().any(|work| option.contains(work));
-    let missing: Vec<&String> = known
-        .difference(&listed)
-        .filter(|it| !in_work(it))
-        .collect();
+    let missing: Vec<&String> = known.difference(&listed).collect();
     assert!(
         missing.is_empty(),
         "docs/compatibility.md lacks {missing:?}"
@@ -383,17 +379,6 @@ fn what_is_not_supported_is_listed() {
     assert!(stale.is_empty(), "these are supported: {stale:?}");
     assert!(known.len() > 25, "{known:?}");
 }
-
-/// Options that are being built: whether they are acted on is not asked.
-const IN_WORK: &[&str] = &[
-    "tracing",
-    "traceVerbosity",
-    "otlp",
-    "ocsp",
-    "dualOutput",
-    "providers.http",
-    "rateLimit.redis",
-];
 
 /// The options in a file of `config/` that are kept as they were written.
 fn absent(text: &str) -> BTreeSet<String> {

@@ -8,9 +8,12 @@ impl Middleware {
         Some(match self {
             Self::AddPrefix(_) => "AddPrefix",
             Self::BasicAuth(_) => "BasicAuth",
+            Self::Buffering(_) => "Buffer",
             Self::CircuitBreaker(_) => "CircuitBreaker",
             Self::Compress(_) => "Compress",
             Self::DigestAuth(_) => "digestAuth",
+            Self::Errors(_) => "CustomError",
+            Self::ForwardAuth(_) => "ForwardAuth",
             Self::Headers(_) => "Headers",
             Self::InFlight(_) => "InFlightReq",
             Self::IpAllow(_) => "IPAllowLister",

@@ -385,9 +385,10 @@ fn each_is_told_what_it_asked_for() {
             entry_point.traffic().record(&sample);
             router.record(&sample);
         }
-        metrics
+        // What nobody counts with any more is told once and forgotten.
+        (metrics, entry_point, router)
     };
-    let metrics = counted(&options);
+    let (metrics, ..) = &counted(&options);
     let page = metrics.exposition();
     let bucket = |bound: &str| {
         let start = "traefik_entrypoint_request_duration_seconds_bucket{";
@@ -417,7 +418,7 @@ fn each_is_told_what_it_asked_for() {
     assert_eq!(buckets, [(1.0, 2)]);
     assert_eq!(histogram.get_sample_count(), 4);
     options.prometheus = None;
-    let metrics = counted(&options);
+    let (metrics, ..) = &counted(&options);
     assert!(metrics.exposition().is_empty() && !metrics.pushed().is_empty());
     options.otlp = None;
     assert!(!Metrics::configured(&options).is_on());
