@@ -444,13 +444,13 @@ async fn options_that_do_not_act_yet_are_said_once() {
     let server = backend("server").run().await;
     let proxy = proxy(&all_to(&[server.url()]))
         .entry_point("web", &json!({"http3": {}}))
-        .install(&json!({"tracing": {"otlp": {}}}))
+        .install(&json!({"metrics": {"statsD": {}}}))
         .run()
         .await;
     assert_eq!(proxy.client().get("/").await.status, 200);
     let log = proxy.log();
     assert!(
-        log.contains("http3") && log.contains("tracing") && log.contains("install.yml:"),
+        log.contains("http3") && log.contains("statsD") && log.contains("install.yml:"),
         "{log}"
     );
 }
