@@ -9,7 +9,7 @@ use http::{
     header::{CONTENT_LENGTH, EXPECT, TRAILER},
 };
 
-use super::report::Report;
+use super::{redirect::client_scheme, report::Report};
 use crate::{
     config::{definitions::qualify, routing::Errors as Config, units::StatusRange},
     exchange::{Exchange, RequestHead, Target, forwarded::X_FORWARDED_FOR},
@@ -220,12 +220,9 @@ fn chosen(said: &HeaderMap, only: &[HeaderName]) -> HeaderMap {
 
 /// Appends the URL of the request, as the value of a query parameter.
 fn url(exchange: &Exchange, out: &mut String) {
-    let scheme = match exchange.connection.is_tls() {
-        true => "https://",
-        false => "http://",
-    };
     let request = &exchange.request;
-    for part in [scheme, &*request.host, request.target.as_str()] {
+    let scheme = client_scheme(request, exchange.connection.is_tls());
+    for part in [scheme, "://", &*request.host, request.target.as_str()] {
         for byte in part.bytes() {
             match byte {
                 b' ' => out.push('+'),

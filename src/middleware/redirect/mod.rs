@@ -151,7 +151,7 @@ fn with_scheme(head: &RequestHead, tls: bool, scheme: &str, port: &str) -> Outco
 }
 
 /// The scheme the client used: what a trusted proxy says, else that of the connection. A WebSocket starts as HTTP.
-fn client_scheme(head: &RequestHead, tls: bool) -> &'static str {
+pub(super) fn client_scheme(head: &RequestHead, tls: bool) -> &'static str {
     let said = head
         .headers
         .get(&X_FORWARDED_PROTO)
