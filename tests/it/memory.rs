@@ -16,8 +16,8 @@ use crate::support::{Proxy, proxy};
 const GROWTH: u64 = 96 * 1024;
 const MIB: usize = 1 << 20;
 
-/// A server that throws away what it is sent, and answers with as many MiB as the path says: of `z`eros, or of a `b`omb that says it is
-/// gzip.
+/// A server that throws away what it is sent, and answers with as many MiB as the path says: of `z`eros, with an `e`rror too, or of a
+/// `b`omb that says it is gzip.
 async fn sink() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -47,8 +47,12 @@ async fn serve(mut stream: TcpStream) -> Option<()> {
         "b" => (bomb(), "Content-Encoding: gzip\r\n"),
         _ => (vec![0; MIB], ""),
     };
+    let status = match path.get(1..2)? {
+        "e" => "500 Internal Server Error",
+        _ => "200 OK",
+    };
     let head = format!(
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n{coding}Content-Length: {}\r\n\r\n",
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n{coding}Content-Length: {}\r\n\r\n",
         piece.len() * pieces
     );
     stream.write_all(head.as_bytes()).await.ok()?;
@@ -86,7 +90,7 @@ fn length(head: &str) -> usize {
 async fn start() -> Proxy {
     let url = sink().await;
     let routing = format!(
-        "http:\n  routers:\n    whole: {{rule: 'Host(`whole`)', service: sink, middlewares: [whole]}}\n    passing: {{rule: 'Host(`passing`)', service: sink, middlewares: [again, packed]}}\n    all: {{rule: 'Host(`all`)', service: sink, middlewares: [again, packed, whole]}}\n  middlewares:\n    whole: {{buffering: {{memRequestBodyBytes: 1000000, retryExpression: 'IsNetworkError() && Attempts() < 3'}}}}\n    again: {{retry: {{attempts: 3, status: ['500-599']}}}}\n    packed: {{compress: {{}}}}\n  services: {{sink: {{loadBalancer: {{servers: [{{url: '{url}'}}]}}}}}}\n"
+        "http:\n  routers:\n    whole: {{rule: 'Host(`whole`)', service: sink, middlewares: [whole]}}\n    passing: {{rule: 'Host(`passing`)', service: sink, middlewares: [again, packed]}}\n    all: {{rule: 'Host(`all`)', service: sink, middlewares: [again, packed, whole]}}\n    paged: {{rule: 'Host(`paged`)', service: sink, middlewares: [paged]}}\n    copied: {{rule: 'Host(`copied`)', service: copied}}\n  middlewares:\n    whole: {{buffering: {{memRequestBodyBytes: 1000000, retryExpression: 'IsNetworkError() && Attempts() < 3'}}}}\n    again: {{retry: {{attempts: 3, status: ['500-599']}}}}\n    packed: {{compress: {{}}}}\n    paged: {{errors: {{status: ['500'], statusRewrites: {{'500': 200}}, service: sink, query: /z2}}}}\n  services:\n    sink: {{loadBalancer: {{servers: [{{url: '{url}'}}]}}}}\n    other: {{loadBalancer: {{servers: [{{url: '{url}'}}]}}}}\n    copied: {{mirroring: {{service: sink, mirrors: [{{name: other, percent: 100}}]}}}}\n"
     );
     proxy(&routing.replace("compress: {}", "compress: {minResponseBodyBytes: 10}"))
         .run()
@@ -149,9 +153,22 @@ async fn a_gibibyte_passes_through_retry_and_compress() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gibibyte_passes_through_errors_and_mirroring() {
+    let proxy = start().await;
+    let came = bounded(&proxy, "errors", exchange(&proxy, "paged", "/e1", 1024)).await;
+    assert_eq!(
+        came,
+        2 * MIB,
+        "the page, and nothing of the answer before it"
+    );
+    // Kept for the mirror until it is clear that it is too much.
+    bounded(&proxy, "mirroring", exchange(&proxy, "copied", "/z0", 1024)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bombs_are_not_unpacked() {
     let proxy = start().await;
-    for host in ["whole", "passing", "all"] {
+    for host in ["whole", "passing", "all", "paged", "copied"] {
         let came = bounded(&proxy, host, exchange(&proxy, host, "/b40", 40)).await;
         assert_eq!(came, bomb().len() * 40, "{host}");
     }
@@ -166,7 +183,7 @@ async fn random_bytes_cost_nothing_and_stop_nothing() {
         let mut stream = TcpStream::connect(proxy.addr("web")).await.unwrap();
         let mut bytes = vec![0; random.usize(..65_536)];
         random.fill(&mut bytes);
-        let host = ["whole", "passing", "all"][round % 3];
+        let host = ["whole", "passing", "all", "paged", "copied"][round % 5];
         if round % 2 == 0 {
             // A head that is right, and a body that is anything but.
             let head = format!(

@@ -27,21 +27,51 @@ const STEPS: &[&str] = &[
     "redirectRegex: {regex: '/old(.*)$', replacement: '/new$1', permanent: true}",
     "compress: {minResponseBodyBytes: 100}",
     "retry: {attempts: 2, status: ['500-599']}",
+    "buffering: {maxRequestBodyBytes: 1000}",
+    "circuitBreaker: {expression: 'LatencyAtQuantileMS(50.0) > 100000'}",
+    "contentType: {}",
+    "encodedCharacters: {allowEncodedSlash: false}",
+    "errors: {status: ['404', '500-599'], service: app, query: '/page/{status}?u={url}'}",
+    "forwardAuth: {address: 'http://127.0.0.1:9002/auth', authResponseHeaders: [Server]}",
+    "grpcWeb: {allowOrigins: ['*']}",
+    "passTLSClientCert: {pem: true}",
 ];
 
 /// What may differ besides.
-const ORDER: &[Allowance] = &[(
-    97,
-    "what a compressed answer varies by is said in another order",
-    |_, difference| {
-        let names = |text: &str| {
-            let names = text.split([',', '|']);
-            let names = names.map(|name| name.trim().to_owned());
-            names.collect::<BTreeSet<String>>()
-        };
-        difference.is("header", "vary") && names(&difference.traefik) == names(&difference.portway)
-    },
-)];
+const ORDER: &[Allowance] = &[
+    (
+        97,
+        "what a compressed answer varies by is said in another order",
+        |_, difference| {
+            let names = |text: &str| {
+                let names = text.split([',', '|']);
+                let names = names.map(|name| name.trim().to_owned());
+                names.collect::<BTreeSet<String>>()
+            };
+            difference.is("header", "vary")
+                && names(&difference.traefik) == names(&difference.portway)
+        },
+    ),
+    (
+        153,
+        "Traefik invents a User-Agent for the service it asks",
+        |_, difference| {
+            difference.is("server saw", "user-agent")
+                && difference.traefik.starts_with("Go-http-client")
+                && difference.portway.is_empty()
+        },
+    ),
+    (
+        106,
+        "types of answers of middlewares behind retry and buffering",
+        |_, difference| {
+            let (theirs, ours) = (&*difference.traefik, &*difference.portway);
+            let text = "text/plain; charset=utf-8";
+            difference.is("header", "content-type")
+                && ((theirs.is_empty() && ours == text) || (theirs == text && ours.is_empty()))
+        },
+    ),
+];
 
 fn requests() -> Vec<Case> {
     vec![
