@@ -132,7 +132,14 @@ impl Edge {
     }
 }
 
-/// An address that nobody uses.
+/// An address that nobody uses. Its port is below those that outgoing connections get, so that none of these takes it meanwhile.
 pub fn free() -> io::Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(10_240..32_000)));
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(address),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
